@@ -1,0 +1,73 @@
+"""The exceptions of PerfXAPI: one root, `PerfXError`. Each says what was wrong, which value, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+
+class PerfXError(Exception):
+    """Root of all errors raised by PerfXAPI and its backends."""
+
+
+class InvalidArgumentError(PerfXError, ValueError):
+    """An argument's value, shape or dtype cannot be used. The message names the argument."""
+
+
+class UnknownNameError(PerfXError, ValueError):
+    """A name (device, dtype, op, backend, model) that nothing answers to."""
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+
+
+class FileFormatError(PerfXError, ValueError):
+    """A file is not what its format demands. Names the file, the byte offset or field, and what was expected."""
+
+    def __init__(self, path: object, where: str, problem: str) -> None:
+        self.path = str(path)
+        self.where = where
+        self.problem = problem
+        super().__init__(f"{path}: {where}: {problem}")
+
+
+class DeviceUnavailableError(PerfXError, RuntimeError):
+    """A known device that cannot be used on this machine. Names the reason and the command that mends it."""
+
+
+class DeviceLostError(PerfXError, RuntimeError):
+    """A device stopped answering while it held work."""
+
+
+class FallbackError(PerfXError, RuntimeError):
+    """With `fallback="error"`: an operator cannot run on the device that was asked for."""
+
+
+class KernelError(PerfXError, RuntimeError):
+    """A kernel failed. Names the op, the backend and the status."""
+
+
+class OutOfMemoryError(PerfXError, MemoryError):
+    """An allocation went past a device's memory or a set limit. Says how much was asked for and what is in use."""
+
+
+class TraceError(PerfXError, TypeError):
+    """Traced code asked for a value that is only known when the graph runs (a symbolic dimension as bool or int)."""
+
+
+class GraphError(PerfXError, ValueError):
+    """A graph is malformed: a value without a producer, a cycle, an unknown op."""
+
+
+class PluginError(PerfXError, RuntimeError):
+    """A plugin could not be loaded or registered. Names the distribution and the cause."""
+
+
+class PerfXWarning(UserWarning):
+    """Root of the warnings of PerfXAPI."""
+
+
+class FallbackWarning(PerfXWarning):
+    """Work did not run where it was asked to. Names the device, the reason, and the command that mends it."""

@@ -1,0 +1,56 @@
+/* What the native host backend (cpu, riscv) exports beside `perfx_library`: the thread pool, the command list, packing.
+ *
+ * Plain C, read by cffi as well as by compilers.
+ */
+#ifndef PERFX_HOST_H
+#define PERFX_HOST_H
+
+#include "perfx/abi.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct PxPool PxPool;
+typedef struct PxList PxList;
+
+/* ---- pool: `num_threads` threads, the caller being the first. They spin for `spin_us`, then sleep.
+ * `cpus` (may be null) has one processor number a thread, or -1 for no affinity. Null when out of resources. */
+PxPool* perfx_pool_create(int32_t num_threads, const int32_t* cpus, int64_t spin_us);
+void perfx_pool_destroy(PxPool* pool);
+int32_t perfx_pool_num_threads(const PxPool* pool);
+/* Runs one kernel on all threads; returns the first status that is not PX_OK. */
+int32_t perfx_pool_run(PxPool* pool, PxKernelFn run, const PxCall* call);
+/* Nanoseconds spent inside perfx_pool_run and perfx_list_run since the pool was made. */
+int64_t perfx_pool_native_ns(const PxPool* pool);
+
+/* ---- command list: calls whose dimensions may be symbols, looked up in a table when the list runs. */
+PxList* perfx_list_create(void);
+void perfx_list_destroy(PxList* list);
+/* Appends a node; copies everything. `symbols` holds num_operands * PERFX_MAX_NDIM numbers: -1 where the dimension is
+ * the constant in `shape`, else the index of a symbol, and the dimension is shape (a factor, usually 1) times its value.
+ * An operand with PX_CONTIGUOUS has its strides computed from the resolved shape; others keep theirs.
+ * `barrier_before` is 0 where the node needs nothing that was written since the last barrier.
+ * Returns the node's index, or a negative number when out of memory. */
+int32_t perfx_list_append(PxList* list, PxKernelFn run, const PxCall* call, const int32_t* symbols,
+                          int32_t barrier_before);
+/* An appended node with run == NULL is disabled: the list stops there with PX_DISABLED. */
+int32_t perfx_list_length(const PxList* list);
+/* Runs nodes first..last-1 in one wake-up of the pool. PX_OK, or the status of the node whose index is put in *stopped_at;
+ * all nodes before it are complete, none after it has begun. */
+int32_t perfx_list_run(PxPool* pool, PxList* list, int32_t first, int32_t last, const int64_t* symbols,
+                       int32_t num_symbols, int32_t* stopped_at);
+/* While profiling is on (0 or 1), adds each node's nanoseconds (thread 0) to ns[node]. */
+void perfx_list_profile(PxList* list, int32_t enabled);
+const int64_t* perfx_list_node_ns(const PxList* list);
+
+/* ---- packing: PX_STRIDED rows (contiguous) to PX_TILE16 and back, losslessly. See perfx/packing.h for the layout. */
+/* Bytes of a [rows, columns] weight in PX_TILE16; -1 where the dtype or the shape cannot be packed. */
+int64_t perfx_packed_bytes(int32_t dtype, int64_t rows, int64_t columns);
+int32_t perfx_pack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, const void* source, void* packed);
+int32_t perfx_unpack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, const void* packed, void* rows_out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
