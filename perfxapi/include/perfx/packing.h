@@ -27,6 +27,44 @@
 #ifndef PERFX_PACKING_H
 #define PERFX_PACKING_H
 
+#include "perfx/abi.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define PERFX_TILE_ROWS 16
 
+/* Sizes of one block of a format: its columns, its bytes in one PX_STRIDED row, its bytes in a tile of 16 rows. */
+typedef struct PxBlock {
+  int32_t columns; /* 0: the dtype has no PX_TILE16 form */
+  int32_t row_bytes;
+  int32_t tile_bytes;
+} PxBlock;
+
+static inline PxBlock perfx_block(int32_t dtype) {
+  PxBlock block = {0, 0, 0};
+  switch (dtype) {
+    case PX_Q8_0: block.columns = 32, block.row_bytes = 34, block.tile_bytes = 544; break;
+    case PX_Q5_0: block.columns = 32, block.row_bytes = 22, block.tile_bytes = 352; break;
+    case PX_Q4_0: block.columns = 32, block.row_bytes = 18, block.tile_bytes = 288; break;
+    case PX_Q4_K: block.columns = 256, block.row_bytes = 144, block.tile_bytes = 2368; break;
+    case PX_Q6_K: block.columns = 256, block.row_bytes = 210, block.tile_bytes = 3360; break;
+    case PX_FLOAT32: block.columns = 1, block.row_bytes = 4, block.tile_bytes = 64; break;
+    case PX_FLOAT16:
+    case PX_BFLOAT16: block.columns = 1, block.row_bytes = 2, block.tile_bytes = 32; break;
+    default: break;
+  }
+  return block;
+}
+
+/* Bytes of one tile of 16 rows and `columns` columns (a whole number of blocks). */
+static inline int64_t perfx_tile_bytes(int32_t dtype, int64_t columns) {
+  const PxBlock block = perfx_block(dtype);
+  return columns / block.columns * block.tile_bytes;
+}
+
+#ifdef __cplusplus
+}
+#endif
 #endif
