@@ -1,0 +1,140 @@
+"""Allocators: one plain allocator a memory space, and decorators that wrap another (the pattern of RAPIDS' rmm)."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from perfxapi.errors import OutOfMemoryError
+
+ALIGNMENT = 64
+"""Bytes. A cache line, and the widest vector register."""
+
+
+class Allocator(Protocol):
+    """Hands out storage of a memory space. Storage is opaque to all but its backend; on the host it is a uint8 NumPy array."""
+
+    def allocate(self, nbytes: int) -> Any:
+        """Storage of at least `nbytes` bytes. Raises OutOfMemoryError."""
+
+    def deallocate(self, storage: Any, nbytes: int) -> None:
+        """Takes back what `allocate(nbytes)` gave."""
+
+
+class HostAllocator:
+    """Plain host memory, 64-byte aligned, untouched (so untouched pages cost nothing)."""
+
+    def allocate(self, nbytes: int) -> Any:
+        """A uint8 array of `nbytes` bytes. Raises OutOfMemoryError."""
+        try:
+            raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        except (MemoryError, ValueError) as error:
+            raise OutOfMemoryError(f"host memory: cannot allocate {nbytes} bytes ({error})") from error
+        start = -raw.__array_interface__["data"][0] % ALIGNMENT
+        return raw[start : start + nbytes]
+
+    def deallocate(self, storage: Any, nbytes: int) -> None:
+        """Nothing to do: NumPy frees an array when its last view goes."""
+
+
+class PoolAllocator:
+    """Keeps freed storage for the next allocation of the same size class (powers of two, at least 4 KiB)."""
+
+    def __init__(self, upstream: Allocator) -> None:
+        self.upstream = upstream
+        self._free: dict[int, list[Any]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def size_class(nbytes: int) -> int:
+        """Bytes really allocated for a request of `nbytes`."""
+        return max(4096, 1 << (nbytes - 1).bit_length()) if nbytes > 0 else 4096
+
+    def allocate(self, nbytes: int) -> Any:
+        """Storage of the size class of `nbytes`, from the pool or from upstream."""
+        size = self.size_class(nbytes)
+        with self._lock:
+            if self._free[size]:
+                return self._free[size].pop()
+        return self.upstream.allocate(size)
+
+    def deallocate(self, storage: Any, nbytes: int) -> None:
+        """Keeps the storage for later."""
+        with self._lock:
+            self._free[self.size_class(nbytes)].append(storage)
+
+    def release(self) -> None:
+        """Gives everything that is free back to upstream."""
+        with self._lock:
+            for size, storages in self._free.items():
+                for storage in storages:
+                    self.upstream.deallocate(storage, size)
+            self._free.clear()
+
+
+class LimitAllocator:
+    """Refuses to go past `limit` bytes in use."""
+
+    def __init__(self, upstream: Allocator, limit: int) -> None:
+        self.upstream, self.limit, self.in_use = upstream, limit, 0
+        self._lock = threading.Lock()
+
+    def allocate(self, nbytes: int) -> Any:
+        """Storage from upstream. Raises OutOfMemoryError past the limit."""
+        with self._lock:
+            if self.in_use + nbytes > self.limit:
+                raise OutOfMemoryError(
+                    f"cannot allocate {nbytes} bytes: {self.in_use} of the limit of {self.limit} bytes are in use"
+                )
+            self.in_use += nbytes
+        try:
+            return self.upstream.allocate(nbytes)
+        except OutOfMemoryError:
+            with self._lock:
+                self.in_use -= nbytes
+            raise
+
+    def deallocate(self, storage: Any, nbytes: int) -> None:
+        """Gives back to upstream and to the budget."""
+        self.upstream.deallocate(storage, nbytes)
+        with self._lock:
+            self.in_use -= nbytes
+
+
+@dataclass(slots=True)
+class AllocatorStatistics:
+    """Counts since the allocator was made; bytes as requested."""
+
+    num_allocations: int = 0
+    num_deallocations: int = 0
+    bytes_in_use: int = 0
+    peak_bytes: int = 0
+
+
+class StatisticsAllocator:
+    """Counts what passes through."""
+
+    def __init__(self, upstream: Allocator) -> None:
+        self.upstream, self.statistics = upstream, AllocatorStatistics()
+        self._lock = threading.Lock()
+
+    def allocate(self, nbytes: int) -> Any:
+        """Storage from upstream, counted."""
+        storage = self.upstream.allocate(nbytes)
+        with self._lock:
+            counts = self.statistics
+            counts.num_allocations += 1
+            counts.bytes_in_use += nbytes
+            counts.peak_bytes = max(counts.peak_bytes, counts.bytes_in_use)
+        return storage
+
+    def deallocate(self, storage: Any, nbytes: int) -> None:
+        """Gives back to upstream, counted."""
+        self.upstream.deallocate(storage, nbytes)
+        with self._lock:
+            self.statistics.num_deallocations += 1
+            self.statistics.bytes_in_use -= nbytes

@@ -1,0 +1,198 @@
+"""The small contract between the core and a backend: a manifest, devices, a table of kernels, optionally a compiler."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from perfxapi.device import Device
+from perfxapi.errors import PluginError
+from perfxapi.memory import View
+
+API_VERSION = 1
+"""Version of this contract. A backend made for another one is not loaded."""
+
+
+@dataclass(slots=True)
+class OpCall:
+    """One op on concrete (when launched) or symbolic (when planned) views."""
+
+    op: str
+    inputs: tuple[View, ...]
+    outputs: tuple[View, ...]
+    attributes: Mapping[str, Any]
+
+
+class Kernel(Protocol):
+    """One op on one backend."""
+
+    op: str
+
+    def accepts(self, call: OpCall) -> str | None:
+        """None if the kernel runs this call well, else the reason why not. Looks at dtypes, shapes and strides only."""
+
+    def launch(self, call: OpCall) -> None:
+        """Computes `call.outputs` (and operands that the op mutates), all valid in the device's memory space. Raises KernelError."""
+
+
+@dataclass(slots=True)
+class PlannedCall:
+    """A call whose views may have symbolic shapes, the kernel chosen for it, and whether it must wait for the calls before it."""
+
+    call: OpCall
+    kernel: Kernel
+    barrier_before: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Where and why a compiled segment stopped: all calls before `index` are complete, none after it has begun."""
+
+    index: int
+    reason: str
+
+
+class CompiledSegment(Protocol):
+    """A run of planned calls turned into one thing that is launched at once."""
+
+    def run(self, sizes: Mapping[str, int], first: int) -> Stop | None:
+        """Runs the calls from `first` on. None when all are done."""
+
+
+class Backend:
+    """Base of backends. Subclasses set `name`, and override what they have."""
+
+    name: str = ""
+
+    def devices(self) -> Sequence[Device]:
+        """The usable devices, best first."""
+        return ()
+
+    def kernels(self, op: str) -> Sequence[Kernel]:
+        """The kernels for an op, best first."""
+        return ()
+
+    def kernel_ops(self) -> Iterable[str]:
+        """The names of the ops that have kernels here."""
+        return ()
+
+    def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> CompiledSegment | None:
+        """Turns planned calls into one launch; None: launch them one by one."""
+        return None
+
+    def prepare(self, call: OpCall) -> None:
+        """Does ahead of time what the first launch of a call would do (packs constant weights)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendManifest:
+    """What a plugin registers: cheap to make, nothing heavy imported yet.
+
+    `load()` returns the Backend on first use. `probe` is "module:function", run once in a child process with a deadline: it returns
+    None when usable or the reason why not. `mend` is the command that would make an unusable backend usable.
+    """
+
+    name: str
+    load: Callable[[], Backend]
+    kinds: tuple[str, ...]
+    priority: int = 0
+    api_version: int = API_VERSION
+    probe: str | None = None
+    probe_seconds: float = 1.0
+    mend: str = ""
+
+
+@dataclass(slots=True)
+class BackendEntry:
+    """A registered backend and what is known about it."""
+
+    manifest: BackendManifest
+    distribution: str
+    backend: Backend | None = None
+    problem: str | None = None
+    device_list: tuple[Device, ...] = ()
+
+
+class BackendRegistry:
+    """All registered backends, best first. Discovery runs once, on first use."""
+
+    def __init__(self) -> None:
+        self.discover: Callable[[], None] | None = None
+        self.probe: Callable[[BackendManifest], str | None] = lambda manifest: None
+        self._entries: dict[str, BackendEntry] = {}
+        self._by_device: dict[Device, BackendEntry] = {}
+        self._lock = threading.RLock()
+        self.generation = 0
+        self._discovered = False
+
+    def register(self, manifest: BackendManifest, distribution: str) -> None:
+        """Adds a backend. Raises PluginError for another API version or a name that is taken."""
+        if manifest.api_version != API_VERSION:
+            raise PluginError(
+                f"backend {manifest.name!r} of {distribution} was made for version {manifest.api_version} of the backend "
+                f"API; this perfxapi has version {API_VERSION}. Install a release of {distribution} made for it."
+            )
+        if manifest.name in self._entries:
+            other = self._entries[manifest.name].distribution
+            raise PluginError(
+                f"backend {manifest.name!r} is registered by two distributions, {other} and {distribution}: uninstall one"
+            )
+        self._entries[manifest.name] = BackendEntry(manifest, distribution)
+        self.generation += 1
+
+    def entries(self) -> list[BackendEntry]:
+        """Every registered backend, highest priority first."""
+        self._ensure_discovered()
+        return sorted(self._entries.values(), key=lambda entry: -entry.manifest.priority)
+
+    def usable(self) -> list[BackendEntry]:
+        """The backends that load and have at least one device."""
+        return [entry for entry in self.entries() if self.load(entry)]
+
+    def load(self, entry: BackendEntry) -> Backend | None:
+        """The backend, loaded once; None with `entry.problem` set where it cannot be used."""
+        with self._lock:
+            if entry.backend is not None or entry.problem is not None:
+                return entry.backend
+            entry.problem = self.probe(entry.manifest)
+            if entry.problem is None:
+                self._load_now(entry)
+            return entry.backend
+
+    def _load_now(self, entry: BackendEntry) -> None:
+        try:
+            backend = entry.manifest.load()
+            entry.device_list = tuple(backend.devices())
+        except Exception as error:  # a broken backend must not take the others down; its cause is kept and shown
+            entry.problem = f"{type(error).__name__}: {error}"
+            return
+        if not entry.device_list:
+            entry.problem = "no device"
+            return
+        entry.backend = backend
+        self._by_device.update(dict.fromkeys(entry.device_list, entry))
+
+    def of_device(self, device: Device) -> BackendEntry:
+        """The backend that owns a device."""
+        return self._by_device[device]
+
+    def reset(self) -> None:
+        """Forgets everything; the next use discovers again."""
+        with self._lock:
+            self._entries.clear()
+            self._by_device.clear()
+            self._discovered = False
+            self.generation += 1
+
+    def _ensure_discovered(self) -> None:
+        with self._lock:
+            if self._discovered or self.discover is None:
+                return
+            self._discovered = True
+            self.discover()
+
+
+REGISTRY = BackendRegistry()
+"""The registry of this process."""

@@ -1,0 +1,140 @@
+"""Fusion: patterns of nodes become one node where the target has the kernel. Every fused op carries its decomposition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from perfxapi.graph.ir import Graph, Node, Value, is_whole, same_view
+from perfxapi.memory import Buffer, View
+from perfxapi.ops.spec import op_spec
+
+Supports = Callable[[Node], bool]
+"""Whether the target runs a (fused) node with a kernel of its own."""
+
+
+class _Fuser:
+    """One graph being rewritten. `produced_by`, `uses` and `readers` describe it as it stands."""
+
+    def __init__(self, graph: Graph, supports: Supports) -> None:
+        self.graph, self.supports = graph, supports
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.uses = self.graph.uses()
+        self.produced_by = {value: node for node in self.graph.nodes for value in node.outputs}
+        self.readers: dict[Value, list[Node]] = {}
+        for node in self.graph.nodes:
+            for value in node.values_read():
+                self.readers.setdefault(value, []).append(node)
+
+    def producer(self, view: View, op: str, *, sole_use: bool = True) -> Node | None:
+        """The node of kind `op` whose whole result `view` is, used nowhere else unless allowed."""
+        if not is_whole(view):
+            return None
+        node = self.produced_by.get(view.buffer)
+        if node is None or node.spec.name != op or (sole_use and self.uses[view.buffer] != 1):
+            return None
+        return node
+
+    def replace(self, fused: Node, removed: Iterable[Node], at: Node) -> bool:
+        """Puts `fused` in the place of `at` and drops `removed`, if the target supports it."""
+        if not self.supports(fused):
+            return False
+        gone = {id(node) for node in removed}
+        nodes: list[Node] = []
+        for node in self.graph.nodes:
+            if node is at:
+                nodes.append(fused)
+            if id(node) not in gone:
+                nodes.append(node)
+        self.graph.nodes = nodes
+        self.refresh()
+        return True
+
+
+def _node(op: str, inputs: Iterable[View], outputs: Iterable[Value], **attributes: Any) -> Node:
+    spec = op_spec(op)
+    return Node(spec, tuple(inputs), tuple(outputs), spec.check_attributes(attributes))
+
+
+def _fuse_norm_rope(fuser: _Fuser, node: Node) -> bool:
+    if node.spec.name != "rope":
+        return False
+    norm = fuser.producer(node.inputs[0], "rms_norm")
+    if norm is None or norm.inputs[0].shape != node.inputs[0].shape:
+        return False
+    inputs = (norm.inputs[0], norm.inputs[1], node.inputs[1])
+    fused = _node("norm_rope", inputs, node.outputs, **norm.attributes, **node.attributes)
+    return fuser.replace(fused, (norm, node), node)
+
+
+def _fuse_gated_linear(fuser: _Fuser, node: Node) -> bool:
+    if node.spec.name != "gated_activation":
+        return False
+    gate, up = (fuser.producer(view, "linear") for view in node.inputs)
+    if gate is None or up is None or not same_view(gate.inputs[0], up.inputs[0]) or gate.attributes != up.attributes:
+        return False
+    inputs = (gate.inputs[0], gate.inputs[1], up.inputs[1])
+    fused = _node("gated_linear", inputs, node.outputs, **gate.attributes, **node.attributes)
+    return fuser.replace(fused, (gate, up, node), node)
+
+
+def _norm_of(fuser: _Fuser, total: Value) -> Node | None:
+    """The first rms_norm that reads all of `total`, in its own shape."""
+    readers = fuser.readers.get(total, [])
+    found = (r for r in readers if r.spec.name == "rms_norm" and r.inputs[0].shape == total.spec.shape)
+    return next((r for r in found if is_whole(r.inputs[0])), None)
+
+
+def _fuse_residual_norm(fuser: _Fuser, node: Node) -> bool:
+    """x + y (or x + rms_norm(y, post)), then rms_norm of the sum."""
+    if node.spec.name != "add" or node.inputs[0].shape != node.inputs[1].shape or len(node.inputs[0].shape) != 2:
+        return False
+    norm = _norm_of(fuser, node.outputs[0])
+    if norm is None or not all(view.is_contiguous for view in node.inputs):
+        return False
+    outputs = (node.outputs[0], norm.outputs[0])
+    for x, y in (node.inputs, node.inputs[::-1]):
+        post = fuser.producer(y, "rms_norm")
+        if post is not None and post.attributes == norm.attributes and post.inputs[0].shape == x.shape:
+            inputs = (post.inputs[0], post.inputs[1], x, norm.inputs[1])
+            fused = _node("norm_add_rms_norm", inputs, outputs, **norm.attributes)
+            if fuser.replace(fused, (post, node, norm), node):
+                return True
+    fused = _node("add_rms_norm", (*node.inputs, norm.inputs[1]), outputs, **norm.attributes)
+    return fuser.replace(fused, (node, norm), node)
+
+
+def _fuse_multi_linear(fuser: _Fuser, node: Node) -> bool:
+    """Several products of the same activations: quantized once, divided among the threads as one."""
+    if node.spec.name != "linear":
+        return False
+    x = node.inputs[0]
+    group = [
+        other
+        for other in fuser.readers.get(x.buffer, [])
+        if other.spec.name == "linear" and other.attributes == node.attributes and same_view(other.inputs[0], x)
+    ]
+    if len(group) < 2 or not all(isinstance(other.inputs[1].buffer, Buffer) for other in group):
+        return False
+    inputs = (x, *(other.inputs[1] for other in group))
+    fused = _node("multi_linear", inputs, (other.outputs[0] for other in group), **node.attributes)
+    return fuser.replace(fused, group, group[0])
+
+
+_PASSES = (_fuse_norm_rope, _fuse_gated_linear, _fuse_residual_norm, _fuse_multi_linear)
+
+
+def fuse(graph: Graph, supports: Supports) -> Graph:
+    """A copy of the graph with every pattern that `supports` allows fused."""
+    fuser = _Fuser(Graph(graph.inputs, list(graph.nodes), graph.outputs), supports)
+    for rewrite in _PASSES:
+        position = 0
+        while position < len(fuser.graph.nodes):
+            before = len(fuser.graph.nodes)
+            changed = rewrite(fuser, fuser.graph.nodes[position])
+            # a rewrite drops nodes at or before this position; step back so that none is missed
+            position = max(0, position + 1 - (before - len(fuser.graph.nodes))) if changed else position + 1
+    fuser.graph.validate()
+    return fuser.graph

@@ -1,0 +1,79 @@
+"""What ran where: counts for every (op, device asked for, backend that ran it), with reasons and bytes moved."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+
+@dataclass(slots=True)
+class LedgerRow:
+    """One line of the table. `reason` is empty where the op ran where it was asked to."""
+
+    op: str
+    device: str
+    ran_on: str
+    count: int
+    bytes_moved: int
+    reason: str
+
+
+class Explanation:
+    """The table that `px.explain()` returns: `rows`, `fallbacks`, text by str(), JSON by `to_json()`."""
+
+    def __init__(self, rows: Iterable[LedgerRow]) -> None:
+        self.rows = list(rows)
+
+    @property
+    def fallbacks(self) -> list[LedgerRow]:
+        """The rows where something did not run where it was asked to."""
+        return [row for row in self.rows if row.reason]
+
+    def to_json(self) -> str:
+        """A JSON array with an object for each row."""
+        return json.dumps([asdict(row) for row in self.rows])
+
+    def __str__(self) -> str:
+        header = ("op", "asked", "ran on", "count", "bytes moved", "reason")
+        lines = [header, *((r.op, r.device, r.ran_on, str(r.count), str(r.bytes_moved), r.reason) for r in self.rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+
+
+class Ledger:
+    """Counts launches by dispatch and by plans."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str, str, str], LedgerRow] = {}
+        self._lock = threading.Lock()
+
+    def row(self, op: str, device: str, ran_on: str, reason: str = "") -> LedgerRow:
+        """The row for these names, made if need be. Callers on a hot path keep it and add to its counts."""
+        key = (op, device, ran_on, reason)
+        with self._lock:
+            if key not in self._rows:
+                self._rows[key] = LedgerRow(op, device, ran_on, 0, 0, reason)
+            return self._rows[key]
+
+    def record_device(self, asked: str, used: str, reason: str) -> None:
+        """Counts a request for a device that cannot be had."""
+        self.row("(device)", asked, used, reason).count += 1
+
+    def explain(self) -> Explanation:
+        """The table so far, fallbacks first, then by count."""
+        with self._lock:
+            rows = [row for row in self._rows.values() if row.count]
+        return Explanation(sorted(rows, key=lambda row: (not row.reason, -row.count, row.op)))
+
+    def clear(self) -> None:
+        """Starts counting anew. Rows that plans hold on to go on counting from zero."""
+        with self._lock:
+            for row in self._rows.values():
+                row.count = row.bytes_moved = 0
+
+
+LEDGER = Ledger()
+"""The ledger of this process."""

@@ -1,0 +1,234 @@
+"""Buffers (bytes with valid copies in one or more memory spaces) and views (a shape laid over a buffer).
+
+A *memory space* is memory that a set of devices computes on; the host's is one space, shared by every host backend. A plain
+buffer is coherent: reading it somewhere copies it there if it must, writing it somewhere makes that copy the only valid one. A *state*
+buffer (a KV cache) lives in one space, its home, and never travels whole: a fallback moves the ranges it reads or writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from perfxapi.allocator import Allocator, HostAllocator, StatisticsAllocator
+from perfxapi.dims import Shape, contiguous_strides, product
+from perfxapi.dtypes import DType
+from perfxapi.errors import InvalidArgumentError, PerfXError
+
+Bytes = npt.NDArray[np.uint8]
+Range = tuple[int, int]
+"""A byte range of a buffer: offset, length."""
+
+HOST = "host"
+
+
+class MemorySpace(Protocol):
+    """What a backend supplies for the memory of its devices. The host's is built in."""
+
+    name: str
+    allocator: Allocator
+
+    def read(self, storage: Any, offset: int, out: Bytes) -> None:
+        """Copies `out.nbytes` bytes of `storage` from `offset` into host memory."""
+
+    def write(self, storage: Any, offset: int, data: Bytes) -> None:
+        """Copies host bytes into `storage` at `offset`."""
+
+
+class HostMemory:
+    """The host's memory: storage is a uint8 array."""
+
+    name = HOST
+
+    def __init__(self) -> None:
+        self.allocator = StatisticsAllocator(HostAllocator())
+
+    def read(self, storage: Any, offset: int, out: Bytes) -> None:
+        """Copies out of a host array."""
+        out[:] = storage[offset : offset + out.nbytes]
+
+    def write(self, storage: Any, offset: int, data: Bytes) -> None:
+        """Copies into a host array."""
+        storage[offset : offset + data.nbytes] = data
+
+
+_SPACES: dict[str, MemorySpace] = {HOST: HostMemory()}
+
+
+def register_memory_space(space: MemorySpace) -> None:
+    """Makes a memory space known; the same name again replaces it (a backend that was reloaded)."""
+    _SPACES[space.name] = space
+
+
+def memory_space(name: str) -> MemorySpace:
+    """The memory space of that name."""
+    return _SPACES[name]
+
+
+class Buffer:
+    """Bytes with valid copies in one or more memory spaces.
+
+    `home` is set for state. `release` is called when the host original of a constant is no longer needed (its pages may then be
+    dropped; reading it again must still work, as with a memory-mapped file). `derived` caches what backends make of a
+    constant: packed weights, dequantized copies.
+    """
+
+    __slots__ = ("__weakref__", "_storage", "_valid", "constant", "derived", "home", "name", "nbytes", "release")
+
+    def __init__(self, nbytes: int, *, name: str = "", home: str | None = None) -> None:
+        self.nbytes, self.name, self.home = nbytes, name, home
+        self.constant = False
+        self.release: Callable[[], None] | None = None
+        self.derived: dict[Any, Any] = {}
+        self._storage: dict[str, Any] = {}
+        self._valid: set[str] = set()
+
+    @classmethod
+    def from_host(cls, data: Bytes, *, name: str = "", constant: bool = False) -> Buffer:
+        """A buffer over host bytes, without a copy."""
+        buffer = cls(data.nbytes, name=name)
+        buffer._storage[HOST], buffer.constant = data, constant
+        buffer._valid.add(HOST)
+        return buffer
+
+    @classmethod
+    def state(cls, nbytes: int, space: str, *, name: str = "") -> Buffer:
+        """A state buffer of zeros whose home is `space`."""
+        buffer = cls(nbytes, name=name, home=space)
+        # calloc: pages cost memory only when they are first written
+        zeros = np.zeros(nbytes + 64, np.uint8)
+        zeros = zeros[-zeros.__array_interface__["data"][0] % 64 :][:nbytes]
+        if space == HOST:
+            buffer._storage[HOST] = zeros
+        else:
+            buffer._storage[space] = memory_space(space).allocator.allocate(nbytes)
+            memory_space(space).write(buffer._storage[space], 0, zeros)
+        buffer._valid.add(space)
+        return buffer
+
+    @property
+    def valid_spaces(self) -> frozenset[str]:
+        """The names of the spaces that hold a valid copy."""
+        return frozenset(self._valid)
+
+    def readable(self, space: str = HOST) -> tuple[Any, int]:
+        """Storage in `space` with valid contents, and how many bytes were moved to make it so."""
+        if space in self._valid:
+            return self._storage[space], 0
+        if self.home is not None:
+            raise PerfXError(f"state buffer {self.name!r} lives in {self.home!r} and does not travel to {space!r}")
+        if not self._valid:
+            raise PerfXError(f"buffer {self.name!r} was read before anything was written to it")
+        moved = self.nbytes
+        if HOST not in self._valid:
+            source = next(iter(self._valid))
+            memory_space(source).read(self._storage[source], 0, self._allocated(HOST))
+            self._valid.add(HOST)
+        if space != HOST:
+            memory_space(space).write(self._allocated(space), 0, self._storage[HOST])
+            self._valid.add(space)
+        return self._storage[space], moved
+
+    def writable(self, space: str = HOST) -> Any:
+        """Storage in `space` to be written whole or in part; every other copy becomes invalid."""
+        if self.constant:
+            raise InvalidArgumentError(f"buffer {self.name!r} is a constant and cannot be written")
+        if space not in self._valid and self._valid:
+            self.readable(space)
+        storage = self._allocated(space)
+        self._valid = {space}
+        return storage
+
+    def overwrite(self, space: str = HOST) -> Any:
+        """As `writable`, for a writer that replaces all bytes: nothing is copied first."""
+        storage = self._allocated(space)
+        self._valid = {space}
+        return storage
+
+    def invalidate(self) -> None:
+        """Forgets the contents (a planned buffer at the start of a run)."""
+        self._valid.clear()
+
+    def _allocated(self, space: str) -> Any:
+        if space not in self._storage:
+            self._storage[space] = memory_space(space).allocator.allocate(self.nbytes)
+        return self._storage[space]
+
+    def adopt(self, space: str, storage: Any) -> None:
+        """Uses `storage` (a slice of an arena) as this buffer's memory in `space`."""
+        self._storage[space] = storage
+
+    def fetch(self, ranges: Iterable[Range]) -> tuple[Bytes, int]:
+        """Host bytes of the size of this buffer in which only `ranges` are filled from its home, and how many were moved."""
+        assert_state(self)
+        staging: Bytes = HostAllocator().allocate(self.nbytes)
+        moved = 0
+        for offset, length in ranges:
+            memory_space(str(self.home)).read(self._storage[str(self.home)], offset, staging[offset : offset + length])
+            moved += length
+        return staging, moved
+
+    def store(self, staging: Bytes, ranges: Iterable[Range]) -> int:
+        """Writes `ranges` of host bytes back to the home; returns how many bytes were moved."""
+        assert_state(self)
+        moved = 0
+        for offset, length in ranges:
+            memory_space(str(self.home)).write(
+                self._storage[str(self.home)], offset, staging[offset : offset + length]
+            )
+            moved += length
+        return moved
+
+
+def assert_state(buffer: Buffer) -> None:
+    """Raises PerfXError unless the buffer is state."""
+    if buffer.home is None:
+        raise PerfXError(f"buffer {buffer.name!r} is not a state buffer")
+
+
+class View:
+    """A shape, dtype and strides (bytes) laid over a buffer from `offset`: what kernels see of an array.
+
+    A quantized view has the logical shape [..., columns] and contiguous rows of blocks; its strides are those of the blocks' bytes.
+    """
+
+    __slots__ = ("buffer", "dtype", "offset", "shape", "strides")
+
+    def __init__(
+        self, buffer: Any, dtype: DType, shape: Shape, strides: Shape | None = None, offset: int = 0
+    ) -> None:
+        self.buffer, self.dtype, self.shape, self.offset = buffer, dtype, shape, offset
+        self.strides = strides if strides is not None else self.contiguous(dtype, shape)
+
+    @staticmethod
+    def contiguous(dtype: DType, shape: Shape) -> Shape:
+        """Row-major strides; for quantized types the last one is the bytes of a block."""
+        if not dtype.is_quantized:
+            return contiguous_strides(shape, dtype.itemsize)
+        return contiguous_strides((*shape[:-1], int(shape[-1]) // dtype.block_size), dtype.itemsize)  # type: ignore[arg-type]
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether elements stand in row-major order without gaps."""
+        return self.strides == self.contiguous(self.dtype, self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements (not of the buffer). Concrete shapes only."""
+        if not self.shape:
+            return self.dtype.itemsize
+        return int(product(self.shape[:-1])) * self.dtype.row_bytes(int(self.shape[-1]))  # type: ignore[arg-type]
+
+    def over(self, storage: Bytes) -> npt.NDArray[Any]:
+        """This view as a NumPy array over host bytes: bit patterns for bfloat16, [..., row_bytes] bytes for quantized types."""
+        if self.dtype.is_quantized:
+            columns = self.dtype.row_bytes(int(self.shape[-1]))  # type: ignore[arg-type]
+            return np.ndarray((*self.shape[:-1], columns), np.uint8, storage, self.offset, (*self.strides[:-1], 1))  # type: ignore[arg-type]
+        return np.ndarray(self.shape, self.dtype.numpy, storage, self.offset, self.strides)  # type: ignore[arg-type]
+
+    def host(self) -> npt.NDArray[Any]:
+        """The view in host memory, for reading (moved there if it must be)."""
+        return self.over(self.buffer.readable(HOST)[0])

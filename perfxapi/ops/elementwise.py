@@ -1,0 +1,152 @@
+"""Elementwise ops: arithmetic with NumPy's broadcasting, and the activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from perfxapi import dtypes
+from perfxapi.dims import Dim, Shape, Size
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.ops.spec import (
+    Attribute,
+    Attributes,
+    Cost,
+    OpSpec,
+    Sample,
+    TensorSpec,
+    register_op,
+    require,
+    same_as_first,
+)
+
+ACTIVATIONS = ("gelu_tanh", "silu")
+_SHAPES = ((), (1,), (7,), (16,), (3, 5), (2, 3, 33), (0, 4), (64, 65))
+
+
+def broadcast_shapes(op: str, first: Shape, second: Shape) -> Shape:
+    """NumPy's broadcasting rule, over shapes that may be symbolic. Raises InvalidArgumentError."""
+    length = max(len(first), len(second))
+    left: Shape = (1,) * (length - len(first)) + first
+    right: Shape = (1,) * (length - len(second)) + second
+    return tuple(_broadcast_size(op, one, other) for one, other in zip(left, right, strict=True))
+
+
+def _broadcast_size(op: str, one: Size, other: Size) -> Size:
+    if one == other or (isinstance(other, int) and other == 1):
+        return one
+    if isinstance(one, int) and one == 1:
+        return other
+    raise InvalidArgumentError(f"{op}: sizes {one!r} and {other!r} do not broadcast")
+
+
+def _infer_binary(name: str) -> Callable[[Sequence[TensorSpec], Attributes], tuple[TensorSpec, ...]]:
+    def infer(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+        first, second = inputs
+        require(not first.dtype.is_quantized and not second.dtype.is_quantized, name, "inputs must not be quantized")
+        shape = broadcast_shapes(name, first.shape, second.shape)
+        return (TensorSpec(shape, dtypes.dtype_of(np.result_type(first.dtype.numpy, second.dtype.numpy))),)
+
+    return infer
+
+
+def num_elements(spec: TensorSpec) -> int:
+    """Elements of a concrete spec; a symbolic dimension counts as its factor."""
+    return math.prod(size.factor if isinstance(size, Dim) else size for size in spec.shape)
+
+
+def _elementwise_cost(inputs: Sequence[TensorSpec], attributes: Attributes) -> Cost:
+    count = max(num_elements(spec) for spec in inputs)
+    return Cost(4 * count * (len(inputs) + 1), count)
+
+
+def _binary_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(1)
+    for shape in _SHAPES:
+        first, second = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+        yield Sample((first, second + np.float32(3) * np.sign(second)), label=f"shape {shape}")
+    yield Sample((rng.standard_normal((4, 1, 5)), rng.standard_normal((3, 1)) + 9), label="float64, broadcast")
+    yield Sample((np.float32([np.nan, np.inf, -np.inf, 0]), np.float32([1, 2, 3, np.nan])), label="not finite")
+
+
+def _unary_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(2)
+    for shape in _SHAPES:
+        yield Sample(((3 * rng.standard_normal(shape)).astype(np.float32),), label=f"shape {shape}")
+    yield Sample((np.linspace(-20, 20, 1001, dtype=np.float32),), label="wide range")
+    yield Sample((rng.standard_normal((8, 6)).astype(np.float32)[::2, ::-1],), label="negative strides")
+
+
+def _sigmoid(x: Any) -> Any:
+    with np.errstate(over="ignore"):
+        return (1 / (1 + np.exp(-x.astype(np.float64)))).astype(x.dtype)
+
+
+def _silu(x: Any) -> Any:
+    with np.errstate(over="ignore"):
+        wide = x.astype(np.float64)
+        return (wide / (1 + np.exp(-wide))).astype(x.dtype)
+
+
+def _gelu_tanh(x: Any) -> Any:
+    wide = x.astype(np.float64)
+    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    return (0.5 * wide * (1 + np.tanh(inner))).astype(x.dtype)
+
+
+ACTIVATION_REFERENCES: dict[str, Callable[[Any], Any]] = {"gelu_tanh": _gelu_tanh, "silu": _silu}
+
+
+def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    def reference(*inputs: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*inputs)
+
+    return reference
+
+
+def _register_plain() -> None:
+    for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
+        function = _quiet(getattr(np, name))
+        register_op(OpSpec(name, ("a", "b"), _infer_binary(name), function, _binary_samples, cost=_elementwise_cost))
+    unary = {
+        "exp": _quiet(np.exp),
+        "tanh": np.tanh,
+        "sigmoid": _sigmoid,
+        "silu": _silu,
+        "gelu_tanh": _gelu_tanh,
+    }
+    for name, function in unary.items():
+        register_op(OpSpec(name, ("x",), same_as_first, function, _unary_samples, cost=_elementwise_cost))
+
+
+_register_plain()
+
+
+def _gated_reference(gate: Any, up: Any, activation: str) -> Any:
+    return ACTIVATION_REFERENCES[activation](gate) * up
+
+
+def _gated_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(3)
+    for rows, columns in ((1, 64), (3, 33), (17, 128), (0, 16)):
+        for activation in ACTIVATIONS:
+            gate, up = (3 * rng.standard_normal((rows, columns)).astype(np.float32) for _ in range(2))
+            yield Sample((gate, up), {"activation": activation}, f"{rows} x {columns}, {activation}")
+
+
+GATED_ACTIVATION = register_op(
+    OpSpec(
+        "gated_activation",
+        ("gate", "up"),
+        _infer_binary("gated_activation"),
+        _gated_reference,
+        _gated_samples,
+        attributes=(Attribute("activation", str, choices=ACTIVATIONS),),
+        decompose=lambda ops, gate, up, activation: ops.multiply(getattr(ops, activation)(gate), up),
+        cost=_elementwise_cost,
+    )
+)

@@ -1,0 +1,180 @@
+"""RMS normalization (Zhang and Sennrich 2019), alone and fused with residual additions; rotary embedding (Su et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from perfxapi.ops.spec import Attribute, Attributes, OpSpec, Sample, TensorSpec, float32_of, register_op, require
+
+_EPS = Attribute("eps", float, 1e-6)
+_INTERLEAVED = Attribute("interleaved", int, 0)
+
+
+def _rms_norm(x: Any, weight: Any, eps: float) -> Any:
+    wide = x.astype(np.float64)
+    return (wide / np.sqrt(np.mean(wide * wide, axis=-1, keepdims=True) + eps) * weight).astype(np.float32)
+
+
+def _infer_rms_norm(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    x, weight = inputs
+    require(weight.shape == x.shape[-1:], "rms_norm", f"weight has shape {weight.shape}, x ends with {x.shape[-1:]}")
+    return (float32_of(x.shape),)
+
+
+def _rows(rng: np.random.Generator, *shape: int) -> Any:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def _rms_norm_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(4)
+    for shape in ((1, 640), (3, 64), (5, 33), (2, 4, 256), (0, 8), (7, 1)):
+        yield Sample((_rows(rng, *shape), _rows(rng, shape[-1])), {"eps": 1e-6}, f"shape {shape}")
+    yield Sample((_rows(rng, 6, 2, 32)[:, 1], _rows(rng, 32)), {"eps": 1e-5}, "strided rows")
+    yield Sample((np.zeros((2, 16), np.float32), _rows(rng, 16)), {"eps": 1e-6}, "zeros")
+
+
+register_op(OpSpec("rms_norm", ("x", "weight"), _infer_rms_norm, _rms_norm, _rms_norm_samples, (_EPS,)))
+
+
+def _add_rms_norm(x: Any, y: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+    total = x + y
+    return total, _rms_norm(total, weight, eps)
+
+
+def _decompose_add_rms_norm(ops: Any, x: Any, y: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+    total = ops.add(x, y)
+    return total, ops.rms_norm(total, weight, eps=eps)
+
+
+def _add_rms_norm_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(5)
+    for rows, columns in ((1, 640), (3, 33), (9, 128), (0, 4)):
+        inputs = (_rows(rng, rows, columns), _rows(rng, rows, columns), _rows(rng, columns))
+        yield Sample(inputs, {"eps": 1e-6}, f"{rows} x {columns}")
+
+
+register_op(
+    OpSpec(
+        "add_rms_norm",
+        ("x", "y", "weight"),
+        lambda inputs, attributes: (float32_of(inputs[0].shape), float32_of(inputs[0].shape)),
+        _add_rms_norm,
+        _add_rms_norm_samples,
+        (_EPS,),
+        decompose=_decompose_add_rms_norm,
+    )
+)
+
+
+def _norm_add_rms_norm(y: Any, post: Any, x: Any, pre: Any, eps: float) -> tuple[Any, Any]:
+    total = x + _rms_norm(y, post, eps)
+    return total, _rms_norm(total, pre, eps)
+
+
+def _decompose_norm_add_rms_norm(ops: Any, y: Any, post: Any, x: Any, pre: Any, eps: float) -> tuple[Any, Any]:
+    total = ops.add(x, ops.rms_norm(y, post, eps=eps))
+    return total, ops.rms_norm(total, pre, eps=eps)
+
+
+def _norm_add_rms_norm_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(6)
+    for rows, columns in ((1, 640), (3, 33), (9, 128), (0, 4)):
+        inputs = (_rows(rng, rows, columns), _rows(rng, columns), _rows(rng, rows, columns), _rows(rng, columns))
+        yield Sample(inputs, {"eps": 1e-6}, f"{rows} x {columns}")
+
+
+register_op(
+    OpSpec(
+        "norm_add_rms_norm",
+        ("y", "post", "x", "pre"),
+        lambda inputs, attributes: (float32_of(inputs[0].shape), float32_of(inputs[0].shape)),
+        _norm_add_rms_norm,
+        _norm_add_rms_norm_samples,
+        (_EPS,),
+        decompose=_decompose_norm_add_rms_norm,
+    )
+)
+
+
+def _rope_table(positions: Any, inverse_frequencies: Any, scale: float) -> Any:
+    # the angle is rounded to float32 first, as in the frameworks that models were trained with
+    angles = (positions.astype(np.float32)[:, None] * inverse_frequencies[None]).astype(np.float64)
+    return (np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * scale).astype(np.float32)
+
+
+def _rope_table_samples() -> Iterable[Sample]:
+    for dim in (2, 64, 256):
+        inverse = (10000.0 ** (-np.arange(dim // 2) / (dim // 2))).astype(np.float32)
+        yield Sample((np.array([0, 1, 5, 2047, 32767], np.int32), inverse), {"scale": 1.0}, f"D {dim}")
+    yield Sample((np.arange(3, dtype=np.int32), np.ones(16, np.float32)), {"scale": 1.25}, "scaled")
+
+
+register_op(
+    OpSpec(
+        "rope_table",
+        ("positions", "inverse_frequencies"),
+        lambda inputs, attributes: (float32_of((inputs[0].shape[0], inputs[1].shape[0] * 2)),),
+        _rope_table,
+        _rope_table_samples,
+        (Attribute("scale", float, 1.0),),
+        tolerance=4e-6,
+    )
+)
+
+
+def _rope(x: Any, table: Any, interleaved: int) -> Any:
+    half = table.shape[1] // 2
+    cos, sin = table[:, None, :half], table[:, None, half:]
+    out = np.array(x, np.float32)
+    first = (..., slice(0, 2 * half, 2)) if interleaved else (..., slice(0, half))
+    second = (..., slice(1, 2 * half, 2)) if interleaved else (..., slice(half, 2 * half))
+    left, right = x[first].copy(), x[second].copy()
+    out[first], out[second] = left * cos - right * sin, right * cos + left * sin
+    return out
+
+
+def _rope_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(7)
+    for tokens, heads, dim, rotary in ((1, 4, 256, 256), (5, 2, 64, 64), (3, 1, 10, 8), (0, 2, 16, 16)):
+        angles = rng.standard_normal((tokens, rotary // 2))
+        table = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+        for interleaved in (0, 1):
+            yield Sample((_rows(rng, tokens, heads, dim), table), {"interleaved": interleaved}, f"{tokens}x{heads}x{dim}")
+
+
+register_op(
+    OpSpec(
+        "rope",
+        ("x", "table"),
+        lambda inputs, attributes: (float32_of(inputs[0].shape),),
+        _rope,
+        _rope_samples,
+        (_INTERLEAVED,),
+    )
+)
+
+
+def _norm_rope_samples() -> Iterable[Sample]:
+    for sample in _rope_samples():
+        x, table = sample.inputs
+        if table.shape[1] == x.shape[2]:
+            weight = np.linspace(0.5, 2, x.shape[2], dtype=np.float32)
+            yield Sample((x, weight, table), {"eps": 1e-6, **sample.attributes}, sample.label)
+
+
+register_op(
+    OpSpec(
+        "norm_rope",
+        ("x", "weight", "table"),
+        lambda inputs, attributes: (float32_of(inputs[0].shape),),
+        lambda x, weight, table, eps, interleaved: _rope(_rms_norm(x, weight, eps), table, interleaved),
+        _norm_rope_samples,
+        (_EPS, _INTERLEAVED),
+        decompose=lambda ops, x, weight, table, eps, interleaved: ops.rope(
+            ops.rms_norm(x, weight, eps=eps), table, interleaved=interleaved
+        ),
+    )
+)

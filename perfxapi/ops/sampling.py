@@ -1,0 +1,156 @@
+"""From logits to tokens: penalties, top k, log-probabilities, sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from perfxapi import dtypes
+from perfxapi.ops.linear import top_k
+from perfxapi.ops.spec import Attribute, Attributes, OpSpec, Sample, TensorSpec, float32_of, register_op, require, same_as_first
+
+
+def _logsumexp(x: Any) -> Any:
+    wide = x.astype(np.float64)
+    peak = wide.max(-1, keepdims=True)
+    return (np.log(np.exp(wide - peak).sum(-1)) + peak[..., 0]).astype(np.float32)
+
+
+def _log_softmax(x: Any) -> Any:
+    wide = x.astype(np.float64)
+    shifted = wide - wide.max(-1, keepdims=True)
+    return (shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))).astype(np.float32)
+
+
+def _softmax(x: Any) -> Any:
+    wide = x.astype(np.float64)
+    powers = np.exp(wide - wide.max(-1, keepdims=True))
+    return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def _row_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(16)
+    for rows, columns in ((1, 1), (3, 33), (2, 5000), (1, 17)):
+        yield Sample(((4 * rng.standard_normal((rows, columns))).astype(np.float32),), {}, f"{rows} x {columns}")
+    yield Sample((np.float32([[1, -np.inf, 3], [-np.inf, -np.inf, 0]]),), {}, "minus infinity")
+
+
+def _infer_rows(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    return (float32_of(inputs[0].shape[:-1]),)
+
+
+register_op(OpSpec("softmax", ("x",), same_as_first, _softmax, _row_samples))
+register_op(OpSpec("log_softmax", ("x",), same_as_first, _log_softmax, _row_samples))
+register_op(OpSpec("logsumexp", ("x",), _infer_rows, _logsumexp, _row_samples))
+
+
+def _infer_topk(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    columns, k = inputs[0].shape[-1], attributes["k"]
+    require(isinstance(columns, int) and 1 <= k <= columns, "topk", f"k must lie in 1..{columns}; got {k}")
+    shape = (*inputs[0].shape[:-1], k)
+    return float32_of(shape), TensorSpec(shape, dtypes.int32)
+
+
+def _topk_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(17)
+    for rows, columns, k in ((1, 1, 1), (3, 33, 33), (2, 5000, 20)):
+        yield Sample((rng.standard_normal((rows, columns)).astype(np.float32),), {"k": k}, f"{rows} x {columns}, k {k}")
+    yield Sample((np.float32([[1, 3, 3, 2, 3, 1]]),), {"k": 4}, "ties")
+
+
+register_op(OpSpec("topk", ("x",), _infer_topk, top_k, _topk_samples, (Attribute("k", int),)))
+
+
+def _adjust_logits(
+    logits: Any,
+    ids: Any,
+    starts: Any,
+    output_counts: Any,
+    repetition: Any,
+    frequency: Any,
+    presence: Any,
+    bias_rows: Any,
+    bias_ids: Any,
+    bias_values: Any,
+) -> None:
+    for row in range(len(logits)):
+        part = slice(int(starts[row]), int(starts[row + 1]))
+        chosen, counts = ids[part], output_counts[part]
+        values = logits[row, chosen]
+        values = np.where(values > 0, values / repetition[row], values * repetition[row])
+        values = values - frequency[row] * counts.astype(np.float32)
+        logits[row, chosen] = values - np.where(counts > 0, presence[row], np.float32(0))
+    np.add.at(logits, (bias_rows, bias_ids), bias_values)
+
+
+def _adjust_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(18)
+    logits = (3 * rng.standard_normal((2, 50))).astype(np.float32)
+    ids, starts = np.array([3, 9, 20, 4, 9], np.int32), np.array([0, 3, 5], np.int32)
+    penalties = tuple(np.float32(pair) for pair in ([1.3, 1.0], [0.2, 0.0], [0.5, 1.5]))
+    bias = np.array([0, 1, 1], np.int32), np.array([7, 7, 49], np.int32), np.float32([2, -np.inf, 1])
+    yield Sample((logits, ids, starts, np.array([0, 2, 1, 0, 5], np.int32), *penalties, *bias), {}, "two rows")
+    empty = np.zeros(0, np.int32)
+    none = (logits.copy(), empty, np.zeros(3, np.int32), empty, *penalties, empty, empty, np.zeros(0, np.float32))
+    yield Sample(none, {}, "nothing to do")
+
+
+_ADJUST_INPUTS = (
+    "logits", "ids", "starts", "output_counts", "repetition", "frequency", "presence", "bias_rows", "bias_ids", "bias_values",
+)  # fmt: skip
+register_op(
+    OpSpec(
+        "adjust_logits", _ADJUST_INPUTS, lambda inputs, attributes: (), _adjust_logits, _adjust_samples, mutates=(0,)
+    )
+)
+
+
+def sampling_weights(logits: Any, temperature: float, top_k_limit: int, top_p: float, min_p: float) -> Any:
+    """Unnormalized probabilities, float64, of what survives min_p, top_k and top_p, in that order; temperature above 0."""
+    scaled = logits.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max())
+    weights[weights < min_p] = 0
+    if 0 < top_k_limit < len(weights):
+        weights[weights < np.partition(weights, -top_k_limit)[-top_k_limit]] = 0
+    if top_p < 1:
+        order = np.argsort(-weights, kind="stable")
+        running = np.cumsum(weights[order])
+        keep = int(np.searchsorted(running, top_p * running[-1])) + 1
+        weights[order[keep:]] = 0
+    return weights
+
+
+def _sample(logits: Any, temperature: Any, limits: Any, top_p: Any, min_p: Any, uniform: Any) -> Any:
+    ids = np.zeros(len(logits), np.int32)
+    for row in range(len(logits)):
+        if temperature[row] == 0:
+            ids[row] = np.argmax(logits[row])
+            continue
+        running = np.cumsum(sampling_weights(logits[row], temperature[row], int(limits[row]), top_p[row], min_p[row]))
+        ids[row] = np.searchsorted(running, float(uniform[row]) * running[-1], side="right")
+    return ids
+
+
+def _sample_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(19)
+    rows = 24
+    logits = (2 * rng.standard_normal((rows, 3000))).astype(np.float32)
+    temperature = rng.choice(np.float32([0, 0.5, 1, 2]), rows)
+    limits = rng.choice(np.array([0, 1, 5, 100], np.int32), rows)
+    top_p, min_p = rng.choice(np.float32([0.1, 0.9, 1]), rows), rng.choice(np.float32([0, 0.02, 0.5]), rows)
+    # away from the edges of the steps, where float32 and float64 sums may disagree
+    uniform = np.float32(rng.random(rows))
+    yield Sample((logits, temperature, limits, top_p, min_p, uniform), {}, "mixed settings")
+
+
+register_op(
+    OpSpec(
+        "sample",
+        ("logits", "temperature", "top_k", "top_p", "min_p", "uniform"),
+        lambda inputs, attributes: (TensorSpec((inputs[0].shape[0],), dtypes.int32),),
+        _sample,
+        _sample_samples,
+    )
+)

@@ -1,0 +1,179 @@
+"""What an op is, free of any backend: signature, shape and dtype rule, NumPy reference, samples, cost.
+
+An op lives in one place, its OpSpec. Adding one makes it run (on the reference backend) and be tested (by the conformance kit) on
+every backend at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from perfxapi import dtypes
+from perfxapi.dims import Shape
+from perfxapi.dtypes import DType
+from perfxapi.errors import InvalidArgumentError, UnknownNameError
+from perfxapi.memory import Range, View
+
+Attributes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A shape (which may hold symbolic dimensions) and a dtype."""
+
+    shape: Shape
+    dtype: DType
+
+
+class QuantizedArray:
+    """Block-quantized values on the host, as references see them."""
+
+    def __init__(self, raw: npt.NDArray[np.uint8], dtype: DType) -> None:
+        self.raw, self.dtype = raw, dtype
+        self.shape = (*raw.shape[:-1], raw.shape[-1] // dtype.block_bytes * dtype.block_size)
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float32]:
+        """All values in float32, computed once."""
+        return self.rows(slice(None))
+
+    def rows(self, index: Any) -> npt.NDArray[np.float32]:
+        """The selected rows in float32."""
+        from perfxapi.quantization import dequantize
+
+        return dequantize(self.raw[index], self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute of an op: an int, a float, or one of `choices` (sent to native code as its index)."""
+
+    name: str
+    kind: type
+    default: Any = None
+    choices: tuple[str, ...] = ()
+
+    def check(self, op: str, value: Any) -> Any:
+        """The value in canonical form. Raises InvalidArgumentError."""
+        if self.choices:
+            if value not in self.choices:
+                raise InvalidArgumentError(f"{op}: {self.name} must be one of {', '.join(self.choices)}; got {value!r}")
+            return value
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+            raise InvalidArgumentError(f"{op}: {self.name} must be {self.kind.__name__}; got {value!r}")
+        return self.kind(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Inputs (NumPy arrays or QuantizedArray) and attributes on which backends are compared with the reference."""
+
+    inputs: tuple[Any, ...]
+    attributes: Attributes = field(default_factory=dict)
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Bytes that must move through memory and floating-point (or integer) operations."""
+
+    nbytes: int
+    flops: int
+
+
+InferFn = Callable[[Sequence[TensorSpec], Attributes], tuple[TensorSpec, ...]]
+RangesFn = Callable[[Sequence[View], Attributes], dict[int, list[Range]]]
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One op.
+
+    `reference(*inputs, **attributes)` returns an array or a tuple of arrays; an op that mutates operands writes them in place.
+    `mutates` and `state` name operands by index: those written in place, and those whose contents are read or written only in the
+    byte ranges that `ranges(inputs, attributes)` gives. `decompose(ops, *inputs, **attributes)` computes a fused op by simpler ones.
+    `tolerance` is (relative to the largest magnitude of the result) what rounding may cost a float32 kernel.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    infer: InferFn
+    reference: Callable[..., Any]
+    samples: Callable[[], Iterable[Sample]]
+    attributes: tuple[Attribute, ...] = ()
+    mutates: tuple[int, ...] = ()
+    state: tuple[int, ...] = ()
+    ranges: RangesFn | None = None
+    decompose: Callable[..., Any] | None = None
+    cost: Callable[[Sequence[TensorSpec], Attributes], Cost] | None = None
+    tolerance: float = 2e-6
+
+    @property
+    def is_variadic(self) -> bool:
+        """Whether the last input may be given several times."""
+        return bool(self.inputs) and self.inputs[-1].startswith("*")
+
+    def check_attributes(self, given: Attributes) -> dict[str, Any]:
+        """All attributes in declared order with defaults filled in. Raises InvalidArgumentError or UnknownNameError."""
+        unknown = set(given) - {attribute.name for attribute in self.attributes}
+        if unknown:
+            raise UnknownNameError(f"attribute of {self.name}", min(unknown), [a.name for a in self.attributes])
+        checked = {}
+        for attribute in self.attributes:
+            value = given.get(attribute.name, attribute.default)
+            if value is None:
+                raise InvalidArgumentError(f"{self.name}: attribute {attribute.name} is required")
+            checked[attribute.name] = attribute.check(self.name, value)
+        return checked
+
+    def check_inputs(self, num_inputs: int) -> None:
+        """Raises InvalidArgumentError where the number of inputs is wrong."""
+        expected = len(self.inputs)
+        if num_inputs != expected and not (self.is_variadic and num_inputs >= expected):
+            raise InvalidArgumentError(f"{self.name} takes {expected} inputs ({', '.join(self.inputs)}); got {num_inputs}")
+
+
+_REGISTRY: dict[str, OpSpec] = {}
+
+
+def register_op(spec: OpSpec) -> OpSpec:
+    """Makes an op known. A name that is taken raises InvalidArgumentError."""
+    if spec.name in _REGISTRY:
+        raise InvalidArgumentError(f"an op named {spec.name!r} is registered already")
+    _REGISTRY[spec.name] = spec
+    return spec
+
+
+def op_spec(name: str) -> OpSpec:
+    """The op of that name. Raises UnknownNameError."""
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise UnknownNameError("op", name, sorted(_REGISTRY)) from None
+
+
+def all_ops() -> tuple[OpSpec, ...]:
+    """Every registered op, in order of registration."""
+    return tuple(_REGISTRY.values())
+
+
+def require(condition: bool, op: str, problem: str) -> None:
+    """Raises InvalidArgumentError naming the op unless `condition` holds."""
+    if not condition:
+        raise InvalidArgumentError(f"{op}: {problem}")
+
+
+def same_as_first(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    """Shape rule: one output, like the first input."""
+    return (TensorSpec(inputs[0].shape, inputs[0].dtype),)
+
+
+def float32_of(shape: Shape) -> TensorSpec:
+    """A float32 spec of that shape."""
+    return TensorSpec(shape, dtypes.float32)

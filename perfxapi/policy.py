@@ -1,0 +1,113 @@
+"""Which device is asked for, and what happens when it (or an operator on it) cannot be had: one policy for everything."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import get_args
+
+from perfxapi.backend import REGISTRY, BackendEntry
+from perfxapi.device import Device, parse_device_name
+from perfxapi.errors import DeviceUnavailableError, FallbackWarning, InvalidArgumentError, UnknownNameError
+from perfxapi.ledger import LEDGER
+from perfxapi.settings import FallbackPolicy, settings
+
+KNOWN_KINDS = {
+    "cpu": "perfxapi-backend-cpu",
+    "riscv": "perfxapi-backend-riscv",
+    "opencl": "perfxapi-backend-opencl",
+    "cuda": "perfxapi-backend-cuda",
+    "hip": "perfxapi-backend-hip",
+}
+"""Kinds of device that some distribution serves, installed or not."""
+
+_device: ContextVar[str | Device | None] = ContextVar("perfxapi_device", default=None)
+_fallback: ContextVar[FallbackPolicy | None] = ContextVar("perfxapi_fallback", default=None)
+_warned: set[tuple[str, str, str]] = set()
+
+
+def fallback_policy() -> FallbackPolicy:
+    """The policy in force here: a context's, else the setting's."""
+    return _fallback.get() or settings().fallback
+
+
+def requested_device() -> str | Device:
+    """The device in force here: a context's, else the setting's; may be "auto"."""
+    return _device.get() or settings().device
+
+
+def is_forced(device: Device) -> bool:
+    """Whether the user named a device here, rather than leaving the choice to "auto"."""
+    return requested_device() != "auto" or device.kind not in ("cpu", "riscv", "numpy")
+
+
+@contextlib.contextmanager
+def use_device(device: str | Device | None = None, *, fallback: FallbackPolicy | None = None) -> Iterator[Device]:
+    """Within the context, new arrays live on `device` and `fallback` ("allow", "warn" or "error") is the policy."""
+    if fallback is not None and fallback not in get_args(FallbackPolicy):
+        raise InvalidArgumentError(f'fallback must be "allow", "warn" or "error"; got {fallback!r}')
+    fallback_token = _fallback.set(fallback or _fallback.get())
+    device_token = _device.set(device or _device.get())
+    try:
+        yield get_device()
+    finally:
+        _device.reset(device_token)
+        _fallback.reset(fallback_token)
+
+
+def get_device(device: str | Device | None = None) -> Device:
+    """The device to use for a request: a Device, a name, "auto", or None for the one in force here.
+
+    A known kind of device that this machine lacks follows the fallback policy. A name that nothing answers to raises UnknownNameError.
+    """
+    asked = device or requested_device()
+    if isinstance(asked, Device):
+        return asked
+    if asked == "auto":
+        return _best_device()
+    kind, index = parse_device_name(asked)
+    entries = [entry for entry in REGISTRY.entries() if kind in entry.manifest.kinds]
+    for entry in entries:
+        if REGISTRY.load(entry):
+            found = [known for known in entry.device_list if known.kind == kind and known.index == index]
+            if found:
+                return found[0]
+    return _unavailable(asked, kind, index, entries)
+
+
+def all_devices() -> list[Device]:
+    """Every usable device, in the order in which "auto" prefers them."""
+    return [device for entry in REGISTRY.usable() for device in entry.device_list]
+
+
+def _best_device() -> Device:
+    return REGISTRY.usable()[0].device_list[0]
+
+
+def _unavailable(asked: str, kind: str, index: int, entries: list[BackendEntry]) -> Device:
+    if not entries and kind not in KNOWN_KINDS:
+        known = {*KNOWN_KINDS, "auto", *(k for entry in REGISTRY.entries() for k in entry.manifest.kinds)}
+        raise UnknownNameError("device", asked, sorted(known))
+    if not entries:
+        reason, mend = f"no backend for {kind!r} is installed", f"pip install {KNOWN_KINDS[kind]}"
+    elif entries[0].problem:
+        reason, mend = entries[0].problem, entries[0].manifest.mend or "perfxapi backends"
+    else:
+        reason, mend = f"there is no {kind} device number {index}", "perfxapi devices"
+    substitute = _best_device()
+    report_fallback(asked, str(substitute), f"{reason}; to mend it: {mend}", error=DeviceUnavailableError)
+    LEDGER.record_device(asked, str(substitute), reason)
+    return substitute
+
+
+def report_fallback(wanted: str, used: str, reason: str, *, error: type[Exception]) -> None:
+    """Applies the policy to one fallback: silence (it is counted by the caller), one warning for each cause, or an error."""
+    policy = fallback_policy()
+    message = f"device {wanted!r}: {reason}"
+    if policy == "error":
+        raise error(message)
+    if policy == "warn" and (wanted, used, reason) not in _warned:
+        _warned.add((wanted, used, reason))
+        warnings.warn(f"{message}. The work runs on {used}.", FallbackWarning, stacklevel=4)
