@@ -4,9 +4,9 @@ Byte layouts are GGUF's (ggml-common.h of the ggml project). Every type decodes 
 
     value = (code - offset) * scale - minimum
 
-with one float32 scale (and, for q4_k, one minimum) for each run of `sub_block` columns. `quantized_linear` multiplies codes
-by quantized activations in the exact order of operations that "Numerics of quantized products" lays down, so a kernel
-can be compared with it bit by bit.
+with one float32 scale (and, for q4_k, one minimum) for each run of `sub_block` columns. `quantized_linear` multiplies
+codes by quantized activations in the exact order of operations that "Numerics of quantized products" lays down, so a
+kernel can be compared with it bit by bit.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Layout(NamedTuple):
 def unpack_codes(raw: Bytes, dtype: DType) -> QuantizedBlocks:
     """Unpacks rows of blocks into codes, scales and minima.
 
-    `raw` is uint8 [..., row_bytes]. Raises InvalidArgumentError if `dtype` is not quantized or a row is not whole blocks.
+    `raw` is uint8 [..., row_bytes]. Raises InvalidArgumentError if `dtype` is not quantized or a row not whole blocks.
     """
     layout = _layout(dtype)
     if raw.dtype != np.uint8 or raw.ndim == 0:
@@ -104,8 +104,8 @@ def quantize(values: npt.ArrayLike, dtype: DType) -> Bytes:
     """Quantizes float rows [..., columns] to uint8 rows [..., row_bytes], deterministically.
 
     q4_0, q5_0 and q8_0 take the scale from the largest magnitude and the nearest codes; q4_k and q6_k search, for each
-    sub-block, for the scale of least squared error. Raises InvalidArgumentError if `columns` is not a multiple of the block
-    size, or a value is NaN or too large for a float16 scale.
+    sub-block, for the scale of least squared error. Raises InvalidArgumentError if `columns` is not a multiple of the
+    block size, or a value is NaN or too large for a float16 scale.
     """
     layout = _layout(dtype)
     source = np.asarray(values, np.float32)
@@ -149,8 +149,8 @@ def quantize_activations(x: npt.ArrayLike, activation_format: str) -> tuple[Inte
 def quantized_linear(x: npt.ArrayLike, raw_weight: Bytes, dtype: DType, activation_format: str) -> Floats:
     """y [T, N] = x [T, K] times the transpose of a quantized weight [N, K], given as raw rows uint8 [N, row_bytes].
 
-    With "int8" or "int16" activations the result is the one that every backend must give, bit for bit; with "float32" the
-    weight is dequantized and `float_linear` applied. Raises InvalidArgumentError if formats or shapes do not fit.
+    With "int8" or "int16" activations the result is the one that every backend must give, bit for bit; with "float32"
+    the weight is dequantized and `float_linear` applied. Raises InvalidArgumentError if formats or shapes do not fit.
     """
     source = np.asarray(x, np.float32)
     _layout(dtype)
@@ -174,7 +174,7 @@ def quantized_linear(x: npt.ArrayLike, raw_weight: Bytes, dtype: DType, activati
 
 
 def float_linear(x: npt.ArrayLike, weight: npt.ArrayLike) -> Floats:
-    """y [T, N] = x [T, K] times the transpose of a float weight [N, K]: fused multiply-adds, K ascending, in float32."""
+    """y [T, N] = x [T, K] times the transpose of a float weight [N, K]: float32 fused multiply-adds, K ascending."""
     source, table = np.asarray(x, np.float32), np.asarray(weight, np.float32)
     if source.ndim != 2 or table.ndim != 2 or source.shape[1] != table.shape[1]:
         raise InvalidArgumentError(f"x: shape {source.shape} does not fit a weight of shape {table.shape}")
@@ -192,8 +192,8 @@ def float_linear(x: npt.ArrayLike, weight: npt.ArrayLike) -> Floats:
 def fused_multiply_add(a: Floats, b: Floats, c: Floats) -> Floats:
     """a * b + c in float32, rounded once, for results in the normal range (arrays broadcast).
 
-    The product of two float32 is exact in float64; the sum is rounded to float64 and then to float32. The second rounding
-    errs only if the first ended halfway between two float32, so exactly those sums are nudged towards the true one.
+    The product of two float32 is exact in float64; the sum is rounded to float64 and then to float32. The second
+    rounding errs only if the first ended halfway between two float32, so just those sums are nudged to the true one.
     """
     product = a.astype(np.float64) * b
     total = product + c
@@ -232,7 +232,7 @@ def _layout(dtype: DType) -> _Layout:
     return _LAYOUTS[dtype]
 
 
-# Layouts. Unpackers take blocks uint8 [..., num_blocks, block_bytes]; packers take values float32 [num_blocks, block_size].
+# Layouts. Unpackers take blocks uint8 [..., num_blocks, block_bytes]; packers take float32 [num_blocks, block_size].
 
 
 def _float16_at(blocks: Bytes, start: int) -> Floats:
@@ -329,7 +329,7 @@ def _pack_q8_0(values: Floats) -> Bytes:
 def _fit_with_minimum(values: Floats) -> tuple[Floats, Floats]:
     """Scale and minimum [..., 1] with which codes 0 .. 15 come closest to `values` [..., size], by squared error.
 
-    Codes are guessed from a few candidate scales; for each guess the best scale and minimum follow by linear regression.
+    Codes are guessed from a few candidate scales; for each guess linear regression gives the best scale and minimum.
     """
     low = np.minimum(values.min(axis=-1, keepdims=True), 0)
     span = np.maximum(values.max(axis=-1, keepdims=True) - low, 0)
