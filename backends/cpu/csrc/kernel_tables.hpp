@@ -21,5 +21,10 @@ extern const KernelTable linear_kernels_avx2;        // -mavx2 -mfma -mf16c
 extern const KernelTable linear_kernels_avx512;      // -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
 extern const KernelTable linear_kernels_avx512vnni;  // the same and -mavx512vnni
 
+// Norms, rotary embedding, KV cache, attention, elementwise, sampling: general_<variant>.cpp.
+extern const KernelTable general_kernels_scalar;
+extern const KernelTable general_kernels_avx2;
+extern const KernelTable general_kernels_avx512;
+
 }  // namespace perfx
 #endif

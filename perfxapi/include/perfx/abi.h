@@ -6,6 +6,8 @@
  * A kernel is a function of (call, thread). It never creates threads: the host backend's pool calls it once on each
  * thread, and the kernel divides its own work by `thread->index` and `thread->count` (or by `perfx_claim`).
  *
+ * What stands between "cdef: begin" and "cdef: end" is plain C declarations and numeric #defines, as cffi reads them.
+ *
  * C99; usable from C, C++, Rust, Fortran (iso_c_binding) and anything else that can export a C symbol.
  */
 #ifndef PERFX_ABI_H
@@ -17,6 +19,7 @@
 extern "C" {
 #endif
 
+/* cdef: begin */
 #define PERFX_ABI_VERSION 1
 #define PERFX_MAX_NDIM 6
 #define PERFX_MAX_OPERANDS 24
@@ -101,11 +104,8 @@ typedef struct PxThread {
   int64_t* counters; /* PERFX_NUM_COUNTERS shared counters, 64 bytes apart, zero when the kernel starts */
 } PxThread;
 
-/* Claims the next `size` items of shared counter `which`; returns the first. Each item is claimed once. */
-static inline int64_t perfx_claim(const PxThread* thread, int which, int64_t size) {
-  return __atomic_fetch_add(thread->counters + 8 * which, size, __ATOMIC_RELAXED);
-}
-
+/* What a thread of the pool calls. A status other than PX_OK should be decided from the operands before the work is divided,
+ * and so be the same on all threads: then a command list stops exactly there. */
 typedef int32_t (*PxKernelFn)(const PxCall* call, const PxThread* thread);
 /* Looks at dtypes, layouts, shapes and strides only; `data` may be null. Shapes are upper bounds. */
 typedef int32_t (*PxAcceptsFn)(const PxCall* call);
@@ -118,7 +118,8 @@ typedef struct PxKernel {
   PxKernelFn run;
 } PxKernel;
 
-/* Kernels compiled for one instruction set. */
+/* Kernels compiled for one instruction set. A variant may hold few kernels: an op is looked for in the supported variants,
+ * best first. */
 typedef struct PxVariant {
   const char* name;        /* "scalar", "avx2", "avx512", "avx512vnni", ... */
   int32_t (*supported)(void); /* can this machine run it? */
@@ -141,6 +142,12 @@ typedef struct PxLibrary {
 } PxLibrary;
 
 typedef const PxLibrary* (*PxLibraryFn)(void); /* exported as `perfx_library` */
+/* cdef: end */
+
+/* Claims the next `size` items of shared counter `which`; returns the first. Each item is claimed once. */
+static inline int64_t perfx_claim(const PxThread* thread, int which, int64_t size) {
+  return __atomic_fetch_add(thread->counters + 8 * which, size, __ATOMIC_RELAXED);
+}
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* What the native host backend (cpu, riscv) exports beside `perfx_library`: the thread pool, the command list, packing.
  *
- * Plain C, read by cffi as well as by compilers.
+ * Plain C; cffi reads what stands between "cdef: begin" and "cdef: end".
  */
 #ifndef PERFX_HOST_H
 #define PERFX_HOST_H
@@ -11,11 +11,18 @@
 extern "C" {
 #endif
 
+/* cdef: begin */
+/* The table of this library's kernels. */
+const PxLibrary* perfx_library(void);
+
 typedef struct PxPool PxPool;
 typedef struct PxList PxList;
 
 /* ---- pool: `num_threads` threads, the caller being the first. They spin for `spin_us`, then sleep.
- * `cpus` (may be null) has one processor number a thread, or -1 for no affinity. Null when out of resources. */
+ * `cpus` (may be null) has one processor number a thread, or -1 for no affinity; the first one pins the thread that makes
+ * the pool. Null when out of resources or when num_threads is not positive.
+ * A pool may be used by several threads of the program: one job runs at a time, others wait. In a forked child the pool
+ * starts workers of its own. Lists and pools must not be destroyed while they run. */
 PxPool* perfx_pool_create(int32_t num_threads, const int32_t* cpus, int64_t spin_us);
 void perfx_pool_destroy(PxPool* pool);
 int32_t perfx_pool_num_threads(const PxPool* pool);
@@ -37,10 +44,12 @@ int32_t perfx_list_append(PxList* list, PxKernelFn run, const PxCall* call, cons
 /* An appended node with run == NULL is disabled: the list stops there with PX_DISABLED. */
 int32_t perfx_list_length(const PxList* list);
 /* Runs nodes first..last-1 in one wake-up of the pool. PX_OK, or the status of the node whose index is put in *stopped_at;
- * all nodes before it are complete, none after it has begun. */
+ * all nodes before it are complete, none after it has begun (see PxKernelFn). PX_INVALID_ARGUMENT
+ * also where a symbol is missing or negative. One thread of the program runs a list at a time, others wait. */
 int32_t perfx_list_run(PxPool* pool, PxList* list, int32_t first, int32_t last, const int64_t* symbols,
                        int32_t num_symbols, int32_t* stopped_at);
-/* While profiling is on (0 or 1), adds each node's nanoseconds (thread 0) to ns[node]. */
+/* While profiling is on (0 or 1), adds each node's nanoseconds (thread 0, with the wait before it) to ns[node]. The pointer
+ * holds until the next append. */
 void perfx_list_profile(PxList* list, int32_t enabled);
 const int64_t* perfx_list_node_ns(const PxList* list);
 
@@ -49,6 +58,7 @@ const int64_t* perfx_list_node_ns(const PxList* list);
 int64_t perfx_packed_bytes(int32_t dtype, int64_t rows, int64_t columns);
 int32_t perfx_pack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, const void* source, void* packed);
 int32_t perfx_unpack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, const void* packed, void* rows_out);
+/* cdef: end */
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,8 @@
+// The general kernels, compiled for any processor.
+#define PERFX_VARIANT scalar
+#include "kernel_tables.hpp"
+#include "perfx/kernels/general.hpp"
+#include "perfx/simd_portable.hpp"
+
+const perfx::KernelTable perfx::general_kernels_scalar = {perfx::scalar::kGeneralKernels,
+                                                          perfx::scalar::kNumGeneralKernels};
