@@ -1,0 +1,104 @@
+"""PerfXAPI: one op API over many kinds of hardware, with backends as plugins and per-operator fallback that is never silent."""
+
+from perfxapi import errors, graph, nn, ops
+from perfxapi import plugins as plugins
+from perfxapi.array import Array, apply, asarray, constant, state
+from perfxapi.device import Device
+from perfxapi.dims import Dim
+from perfxapi.dtypes import (
+    DType,
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    dtype_of,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    q4_0,
+    q4_k,
+    q5_0,
+    q6_k,
+    q8_0,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from perfxapi.ledger import LEDGER as _LEDGER
+from perfxapi.ledger import Explanation
+from perfxapi.native import include_dir, native_seconds, set_num_threads
+from perfxapi.ops.spec import TensorSpec
+from perfxapi.policy import all_devices, get_device, use_device
+from perfxapi.settings import Settings, settings
+
+__version__ = "0.1.0"
+
+
+def explain() -> Explanation:
+    """What ran where since the start (or `reset_explain`): op, device asked for, device that ran it, count, bytes moved, reason."""
+    return _LEDGER.explain()
+
+
+def reset_explain() -> None:
+    """Starts counting anew."""
+    _LEDGER.clear()
+
+
+def get_include() -> str:
+    """The folder of the C headers (`perfx/abi.h`, ...) that native backends and plugins compile with."""
+    return str(include_dir())
+
+
+__all__ = [
+    "Array",
+    "DType",
+    "Device",
+    "Dim",
+    "Explanation",
+    "Settings",
+    "TensorSpec",
+    "all_devices",
+    "apply",
+    "asarray",
+    "bfloat16",
+    "bool_",
+    "complex64",
+    "complex128",
+    "constant",
+    "dtype_of",
+    "errors",
+    "explain",
+    "float16",
+    "float32",
+    "float64",
+    "get_device",
+    "get_include",
+    "graph",
+    "include_dir",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "native_seconds",
+    "nn",
+    "ops",
+    "q4_0",
+    "q4_k",
+    "q5_0",
+    "q6_k",
+    "q8_0",
+    "reset_explain",
+    "set_num_threads",
+    "settings",
+    "state",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "use_device",
+]

@@ -36,14 +36,18 @@ class Kernel(Protocol):
     def launch(self, call: OpCall) -> None:
         """Computes `call.outputs` (and operands that the op mutates), all valid in the device's memory space. Raises KernelError."""
 
+    def workspace_bytes(self, call: OpCall) -> int:
+        """Scratch memory that a compiled segment gives the kernel, in bytes."""
+
 
 @dataclass(slots=True)
 class PlannedCall:
-    """A call whose views may have symbolic shapes, the kernel chosen for it, and whether it must wait for the calls before it."""
+    """A call whose views may have symbolic shapes, the kernel chosen for it, and whether it must wait for the calls before it, and its scratch memory."""
 
     call: OpCall
     kernel: Kernel
     barrier_before: bool = True
+    workspace: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LedgerRow:
     """One line of the table. `reason` is empty where the op ran where it was asked to."""
 

@@ -39,6 +39,10 @@ class ReferenceKernel:
         """Everything."""
         return None
 
+    def workspace_bytes(self, call: OpCall) -> int:
+        """None: NumPy allocates for itself."""
+        return 0
+
     def launch(self, call: OpCall) -> None:
         """Computes in NumPy and copies to the outputs."""
         operands = [reference_operand(view) for view in call.inputs]

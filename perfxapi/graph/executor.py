@@ -1,0 +1,276 @@
+"""Plans: a Graph placed on devices, its values laid out in one arena, compiled into segments, and run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from perfxapi.array import Array
+from perfxapi.backend import REGISTRY, OpCall, PlannedCall, Stop
+from perfxapi.device import Device
+from perfxapi.dims import Dim
+from perfxapi.dispatch import Choice, choices, choose, launch
+from perfxapi.errors import DeviceLostError, InvalidArgumentError, KernelError
+from perfxapi.graph.fuse import fuse
+from perfxapi.graph.ir import Graph, Node, Value, bind, symbols
+from perfxapi.graph.memory_plan import Lifetime, plan_memory
+from perfxapi.ledger import LedgerRow
+from perfxapi.memory import HOST, Buffer, View, memory_space
+from perfxapi.policy import get_device
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one node runs. `reason` says why not on the plan's device (empty: it does)."""
+
+    node: str
+    device: str
+    reason: str
+
+
+class Executable:
+    """A compiled graph. Call it with NumPy arrays by input name; it returns Arrays over planned memory, valid until the next call."""
+
+    def __init__(self, graph: Graph, device: Device, bounds: Mapping[str, int]) -> None:
+        missing = symbols(graph) - set(bounds)
+        if missing:
+            raise InvalidArgumentError(f"compile: no bound is given for {', '.join(sorted(missing))}")
+        self.device, self.bounds = device, dict(bounds)
+        self.graph = fuse(graph, self._supports)
+        self._buffers = {value: Buffer(0, name=value.name) for value in self._values()}
+        self._choices = [choose(self._at_bounds(node), device) for node in self.graph.nodes]
+        self._plan_memory()
+        self._planned = [self._plan_node(index) for index in range(len(self.graph.nodes))]
+        self._mark_barriers()
+        backend = REGISTRY.of_device(device).backend
+        self._segment = backend.compile(self._planned, self.bounds) if backend is not None else None
+        self._foreign_space = any(choice.device.memory_space != HOST for choice in self._choices)
+        self._rows = Counter(choice.row for choice in self._choices) if self._segment and not self._foreign_space else None
+        self._bind_inputs()
+
+    # ---- planning
+
+    def _values(self) -> list[Value]:
+        return [*self.graph.inputs.values(), *(value for node in self.graph.nodes for value in node.outputs)]
+
+    def _supports(self, node: Node) -> bool:
+        """Whether the plan's own device has a kernel for a fused node."""
+        choice = next(choices(self._at_bounds(node), self.device))
+        return not choice.reason
+
+    def _at_bounds(self, node: Node) -> OpCall:
+        inputs = tuple(bind(view, view.buffer, self.bounds) for view in node.inputs)
+        outputs = tuple(bind(value.view(), value, self.bounds) for value in node.outputs)  # type: ignore[arg-type]
+        return OpCall(node.spec.name, inputs, outputs, node.attributes)
+
+    def _plan_memory(self) -> None:
+        values = self._values()
+        first, last = self._lifetimes()
+        blocks = [Lifetime(bind(v.view(), None, self.bounds).nbytes, first[v], last[v]) for v in values]  # type: ignore[arg-type]
+        scratch = [choice.kernel.workspace_bytes(self._at_bounds(node)) for node, choice in self._nodes_chosen()]
+        blocks += [Lifetime(nbytes, index, index) for index, nbytes in enumerate(scratch)]
+        self.memory_plan = plan_memory(blocks)
+        self.arena: npt.NDArray[np.uint8] = memory_space(HOST).allocator.allocate(self.memory_plan.arena_bytes)
+        for value, offset, block in zip(values, self.memory_plan.offsets, blocks, strict=False):
+            buffer = self._buffers[value]
+            buffer.nbytes = block.nbytes
+            buffer.adopt(HOST, self.arena[offset : offset + block.nbytes])
+            buffer.overwrite(HOST)
+        places = zip(self.memory_plan.offsets[len(values) :], scratch, strict=True)
+        self._workspaces = [self.arena[offset : offset + nbytes] if nbytes else None for offset, nbytes in places]
+
+    def _nodes_chosen(self) -> list[tuple[Node, Choice]]:
+        return list(zip(self.graph.nodes, self._choices, strict=True))
+
+    def _lifetimes(self) -> tuple[dict[Value, int], dict[Value, int]]:
+        """First and last node of each value. Inputs and outputs of the graph live throughout: the user reads and writes them."""
+        end = len(self.graph.nodes)
+        first = dict.fromkeys(self.graph.inputs.values(), 0)
+        last = dict.fromkeys(self.graph.inputs.values(), end)
+        for index, node in enumerate(self.graph.nodes):
+            for value in node.outputs:
+                first[value] = last[value] = index
+            for value in node.values_read():
+                last[value] = max(last[value], index)
+        for view in self.graph.outputs.values():
+            last[view.buffer] = end
+        return first, last
+
+    def _plan_node(self, index: int) -> PlannedCall:
+        node = self.graph.nodes[index]
+        inputs = tuple(self._with_memory(view) for view in node.inputs)
+        outputs = tuple(self._with_memory(value.view()) for value in node.outputs)
+        call = OpCall(node.spec.name, inputs, outputs, node.attributes)
+        return PlannedCall(call, self._choices[index].kernel, True, self._workspaces[index])
+
+    def _with_memory(self, view: View) -> View:
+        if not isinstance(view.buffer, Value):
+            return view
+        return View(self._buffers[view.buffer], view.dtype, view.shape, view.strides, view.offset)
+
+    def _mark_barriers(self) -> None:
+        """A barrier is needed only before a node that touches what was written (or writes what was read) since the last one."""
+        read: list[tuple[int, int]] = []
+        written: list[tuple[int, int]] = []
+        for planned, node in zip(self._planned, self.graph.nodes, strict=True):
+            reads, writes = _touched(planned, node.spec.mutates)
+            clash = _overlap(reads, written) or _overlap(writes, written) or _overlap(writes, read)
+            planned.barrier_before = clash
+            if clash:
+                read, written = [], []
+            read += reads
+            written += writes
+
+    def _bind_inputs(self) -> None:
+        self._inputs: dict[str, tuple[View, npt.NDArray[Any], tuple[tuple[int, str, int], ...]]] = {}
+        for name, value in self.graph.inputs.items():
+            view = bind(value.view(), self._buffers[value], self.bounds)
+            dims = tuple((axis, s.name, s.factor) for axis, s in enumerate(value.spec.shape) if isinstance(s, Dim))
+            if any(axis for axis, _, _ in dims):
+                raise InvalidArgumentError(f"input {name!r}: only the first dimension can be symbolic")
+            self._inputs[name] = (view, view.host(), dims)
+
+    # ---- running
+
+    def __call__(self, **inputs: Any) -> dict[str, Array]:
+        """Runs the graph. Sizes of symbolic dimensions come from the inputs' shapes. Raises InvalidArgumentError where they do not fit."""
+        sizes = self._take_inputs(inputs)
+        if self._segment is not None:
+            self._run_segment(sizes)
+        else:
+            for index in range(len(self._planned)):
+                self._run_node(index, sizes, "")
+        views = ((name, self._with_memory(view)) for name, view in self.graph.outputs.items())
+        return {name: Array(bind(view, view.buffer, sizes), self.device) for name, view in views}
+
+    def _take_inputs(self, inputs: Mapping[str, Any]) -> dict[str, int]:
+        if inputs.keys() != self._inputs.keys():
+            wrong = sorted(inputs.keys() ^ self._inputs.keys())
+            raise InvalidArgumentError(f"the graph takes inputs {', '.join(self._inputs)}; missing or unknown: {', '.join(wrong)}")
+        sizes: dict[str, int] = {}
+        for name, (view, memory, dims) in self._inputs.items():
+            values = np.asarray(inputs[name])
+            for axis, symbol, factor in dims:
+                size = values.shape[axis] // factor
+                if sizes.setdefault(symbol, size) != size or size > self.bounds[symbol]:
+                    raise InvalidArgumentError(
+                        f"input {name!r}: {symbol} is {size}; it must be at most {self.bounds[symbol]}, the same in all inputs"
+                    )
+            if values.shape[1:] != memory.shape[1:] or values.ndim != memory.ndim or values.dtype != memory.dtype:
+                raise InvalidArgumentError(
+                    f"input {name!r} must be {view.dtype.name} of shape {view.shape}; got {values.dtype} of {values.shape}"
+                )
+            if self._foreign_space:
+                view.buffer.overwrite(HOST)
+            if values.ndim:
+                memory[: len(values)] = values
+            else:
+                memory[...] = values
+        return {**self.bounds, **sizes}
+
+    def _run_segment(self, sizes: dict[str, int]) -> None:
+        assert self._segment is not None
+        first = 0
+        while True:
+            if self._foreign_space:
+                self._bring_to_host(first)
+            stop = self._segment.run(sizes, first)
+            self._count(first, len(self._planned) if stop is None else stop.index)
+            if stop is None:
+                return
+            self._run_stopped(stop, sizes)
+            first = stop.index + 1
+
+    def _bring_to_host(self, first: int) -> None:
+        for planned in self._planned[first:]:
+            for view in planned.call.inputs:
+                if not view.buffer.constant and view.buffer.home is None and view.buffer.valid_spaces:
+                    view.buffer.readable(HOST)
+
+    def _count(self, first: int, last: int) -> None:
+        if self._rows is not None and first == 0 and last == len(self._planned):
+            for row, count in self._rows.items():
+                row.count += count
+            return
+        for choice in self._choices[first:last]:
+            choice.row.count += 1
+
+    def _run_stopped(self, stop: Stop, sizes: dict[str, int]) -> None:
+        self._run_node(stop.index, sizes, stop.reason)
+
+    def _run_node(self, index: int, sizes: dict[str, int], failure: str) -> None:
+        """Runs one node by dispatch. `failure` says why its planned kernel could not run it (empty: it was not tried)."""
+        node, choice = self.graph.nodes[index], self._choices[index]
+        call = self._concrete(self._planned[index].call, sizes)
+        failures = {choice.kernel: failure} if failure else {}
+        if failure:
+            choice = choose(call, self.device, failures)
+        while True:
+            try:
+                choice.row.bytes_moved += launch(node.spec, call, choice.kernel, choice.device.memory_space)
+                choice.row.count += 1
+                return
+            except (KernelError, DeviceLostError) as error:
+                failures[choice.kernel] = f"{type(error).__name__}: {error}"
+                choice = choose(call, self.device, failures)
+
+    @staticmethod
+    def _concrete(call: OpCall, sizes: dict[str, int]) -> OpCall:
+        inputs = tuple(bind(view, view.buffer, sizes) for view in call.inputs)
+        outputs = tuple(bind(view, view.buffer, sizes) for view in call.outputs)
+        return OpCall(call.op, inputs, outputs, call.attributes)
+
+    # ---- looking
+
+    def explain(self) -> list[Placement]:
+        """Where each node runs, and why."""
+        return [Placement(repr(node), str(choice.device), choice.reason) for node, choice in self._nodes_chosen()]
+
+    def profile(self, enabled: bool = True) -> list[tuple[str, int]]:
+        """Turns timing of each node on or off (compiled plans only); returns (op, nanoseconds so far)."""
+        profiler = getattr(self._segment, "profile", None)
+        return profiler(enabled) if profiler is not None else []
+
+    @property
+    def ledger_rows(self) -> list[LedgerRow]:
+        """The ledger's rows that this plan counts in."""
+        return list(dict.fromkeys(choice.row for choice in self._choices))
+
+
+def _touched(planned: PlannedCall, mutates: tuple[int, ...]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Address ranges that a call reads and writes; constants are left out."""
+    reads = [_extent(v) for index, v in enumerate(planned.call.inputs) if index not in mutates and not v.buffer.constant]
+    writes = [_extent(view) for index, view in enumerate(planned.call.inputs) if index in mutates]
+    writes += [_extent(view) for view in planned.call.outputs]
+    if planned.workspace is not None:
+        writes.append(_range_of(planned.workspace))
+    return reads, writes
+
+
+def _extent(view: View) -> tuple[int, int]:
+    buffer = view.buffer
+    if buffer.home not in (None, HOST):
+        return (-id(buffer), 1 - id(buffer))
+    return _range_of(buffer.readable(HOST)[0])
+
+
+def _range_of(storage: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    start = storage.__array_interface__["data"][0]
+    return start, start + max(storage.nbytes, 1)
+
+
+def _overlap(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool:
+    return any(start < stop_other and start_other < stop for start, stop in some for start_other, stop_other in others)
+
+
+def compile(graph: Graph, *, device: Device | str | None = None, bounds: Mapping[str, int]) -> Executable:
+    """Plans a graph for a device: fuses, chooses a kernel for each node, lays out memory, compiles.
+
+    `bounds` gives the largest size of each symbolic dimension. The plan serves every size up to it.
+    """
+    return Executable(graph, get_device(device), bounds)

@@ -1,0 +1,127 @@
+/* What all parts of the matrix-product kernels share: the variant's namespace, small helpers, views of operands.
+ *
+ * Everything lies in perfx::PERFX_VARIANT::linear, a name that each translation unit defines before it includes these headers:
+ * two units compiled for different instruction sets must not share one inline function, or the linker could give the
+ * older machine the newer code. For the same reason nothing here uses templates of the standard library.
+ */
+#ifndef PERFX_LINEAR_COMMON_HPP
+#define PERFX_LINEAR_COMMON_HPP
+
+#ifndef PERFX_VARIANT
+#error "define PERFX_VARIANT (the instruction set's name) before including the kernels"
+#endif
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "perfx/abi.h"
+#include "perfx/packing.h"
+
+namespace perfx {
+namespace PERFX_VARIANT {
+namespace linear {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "PX_TILE16 is little-endian");
+
+using Byte = unsigned char;
+
+constexpr int kTileRows = PERFX_TILE_ROWS;
+constexpr int64_t kCacheLine = 64;
+
+/* Format of the activations in a product: the op attribute `activation_format`. */
+enum ActivationFormat : int { kFloat32 = 0, kInt8 = 1, kInt16 = 2 };
+
+template <class T>
+constexpr T smaller(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+constexpr T larger(T a, T b) {
+  return a < b ? b : a;
+}
+constexpr int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_to_line(int64_t bytes) { return ceil_divide(bytes, kCacheLine) * kCacheLine; }
+
+template <class To, class From>
+inline To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
+  To to;
+  std::memcpy(&to, &from, sizeof(To));
+  return to;
+}
+template <class T>
+inline T load_unaligned(const void* from) {
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  return value;
+}
+
+/* Exact widening of a float16, subnormals, infinities and NaN included. */
+inline float widen_float16(uint16_t half) {
+  const uint32_t sign = uint32_t(half & 0x8000) << 16, rest = half & 0x7fffu;
+  if (rest >= 0x7c00) return bit_cast<float>(sign | 0x7f800000 | (rest & 0x3ff) << 13);
+  /* The exponent is moved up by a product with 2^112, which also makes subnormals normal. */
+  const float magnitude = bit_cast<float>(rest << 13) * bit_cast<float>(uint32_t{239} << 23);
+  return bit_cast<float>(sign | bit_cast<uint32_t>(magnitude));
+}
+inline float widen_bfloat16(uint16_t half) { return bit_cast<float>(uint32_t{half} << 16); }
+
+inline float load_float16(const Byte* from) { return widen_float16(load_unaligned<uint16_t>(from)); }
+
+/* ---- operands */
+
+inline bool is_matrix(const PxTensor& tensor) { return tensor.ndim == 2; }
+
+/* Are the elements of the last axis neighbours in memory? */
+inline bool has_contiguous_rows(const PxTensor& tensor, int64_t itemsize) {
+  const int last = tensor.ndim - 1;
+  return (tensor.flags & PX_CONTIGUOUS) || tensor.shape[last] <= 1 || tensor.strides[last] == itemsize;
+}
+/* A float32 or int32 matrix whose rows are contiguous. */
+inline bool is_matrix_of_rows(const PxTensor& tensor, int32_t dtype) {
+  return tensor.layout == PX_STRIDED && tensor.dtype == dtype && is_matrix(tensor) && has_contiguous_rows(tensor, 4);
+}
+inline bool has_shape(const PxTensor& tensor, int64_t rows, int64_t columns) {
+  return is_matrix(tensor) && tensor.shape[0] == rows && tensor.shape[1] == columns;
+}
+
+template <class T>
+inline T* row_of(const PxTensor& tensor, int64_t row) {
+  return reinterpret_cast<T*>(static_cast<Byte*>(tensor.data) + row * tensor.strides[0]);
+}
+
+/* A matrix of weights in PX_TILE16. */
+struct Weight {
+  const Byte* data;
+  int32_t dtype;
+  int64_t rows;
+  int64_t columns;
+  int64_t tile_bytes;
+
+  explicit Weight(const PxTensor& tensor)
+      : data(static_cast<const Byte*>(tensor.data)),
+        dtype(tensor.dtype),
+        rows(tensor.shape[0]),
+        columns(tensor.shape[1]),
+        tile_bytes(perfx_tile_bytes(tensor.dtype, tensor.shape[1])) {}
+
+  int64_t num_tiles() const { return ceil_divide(rows, kTileRows); }
+  int num_rows(int64_t tile) const { return int(smaller<int64_t>(rows - tile * kTileRows, kTileRows)); }
+  const Byte* tile(int64_t index) const { return data + index * tile_bytes; }
+};
+
+inline bool is_quantized(int32_t dtype) { return dtype >= PX_Q4_0; }
+
+/* Can a tile kernel multiply this weight with activations of that format? Float weights take float activations only. */
+inline bool is_weight(const PxTensor& tensor, int64_t columns, int64_t format) {
+  const PxBlock block = perfx_block(tensor.dtype);
+  if (tensor.layout != PX_TILE16 || !is_matrix(tensor) || block.columns == 0) return false;
+  if (tensor.shape[1] != columns || columns % block.columns != 0) return false;
+  return format == kFloat32 || (is_quantized(tensor.dtype) && (format == kInt8 || format == kInt16));
+}
+
+}  // namespace linear
+}  // namespace PERFX_VARIANT
+}  // namespace perfx
+#endif

@@ -1,0 +1,263 @@
+/* linear, multi_linear and gated_linear: the loops around the tile kernel.
+ *
+ * First the activations are prepared: by all threads and with one barrier, or, for one token, by each thread for itself,
+ * which costs less than meeting. Then threads claim chunks of tiles; an output is computed by one thread, in an order that
+ * does not depend on which. Within a chunk the tiles are expanded if there is more than one token (see linear_tile.hpp), and
+ * each group of tokens passes over all of them: the group's activations stay in the first-level cache or the second, the
+ * chunk's weights in the second.
+ */
+#ifndef PERFX_LINEAR_PRODUCT_HPP
+#define PERFX_LINEAR_PRODUCT_HPP
+
+#include "perfx/linear_tile.hpp"
+
+namespace perfx {
+namespace PERFX_VARIANT {
+namespace linear {
+
+constexpr int64_t kExpandedBytes = 256 << 10; /* expanded weights of one chunk */
+constexpr int64_t kMaxTilesPerChunk = 64;
+constexpr int kMaxGroup = 12;
+
+/* How one weight is multiplied in one call. */
+template <class Target>
+struct Product {
+  Weight weight;
+  ActivationFormat format;
+  bool expands;
+  int64_t expanded_bytes; /* of a tile; 0 if it is read as it is packed */
+  int64_t num_blocks;     /* as the tile kernel counts them */
+
+  Product(const PxTensor& tensor, ActivationFormat format, int64_t tokens)
+      : weight(tensor), format(format), expands(is_quantized(tensor.dtype) && (tokens > 1 || format == kFloat32)) {
+    expanded_bytes = expands ? Target::expanded_bytes(weight.dtype, format, weight.columns) : 0;
+    num_blocks = format == kFloat32 ? weight.columns
+                 : expands          ? weight.columns / kBlock
+                                    : weight.columns / perfx_block(weight.dtype).columns;
+  }
+
+  /* Bytes of a tile as the tile kernel reads it. */
+  int64_t tile_bytes() const { return expands ? expanded_bytes : weight.tile_bytes; }
+  int64_t tiles_per_chunk(int64_t total_tiles, int64_t tokens, int32_t num_threads) const {
+    const int64_t fair = larger<int64_t>(1, total_tiles / (8 * int64_t{num_threads}));
+    return smaller(fair, tokens > 1 ? tiles_in_cache() : kMaxTilesPerChunk);
+  }
+  int64_t scratch_bytes() const { return expands ? tiles_in_cache() * expanded_bytes : 0; }
+
+  const Byte* expand(int64_t first, int64_t last, Byte* scratch) const {
+    if (!expands) return weight.tile(first);
+    const ExpandFn function = Target::expand(weight.dtype, format);
+    const int64_t packed_blocks = weight.columns / perfx_block(weight.dtype).columns;
+    for (int64_t tile = first; tile < last; ++tile)
+      function(weight.tile(tile), packed_blocks, scratch + (tile - first) * expanded_bytes);
+    return scratch;
+  }
+  TileFn tile_function(int tokens) const {
+    if (format == kFloat32) return Target::float_product(expands ? int32_t{PX_FLOAT32} : weight.dtype, tokens);
+    return expands ? Target::expanded_product(weight.dtype, format, tokens)
+                   : Target::packed_product(weight.dtype, format);
+  }
+
+ private:
+  int64_t tiles_in_cache() const { return larger<int64_t>(1, kExpandedBytes / larger<int64_t>(1, tile_bytes())); }
+};
+
+/* The workspace of a call: prepared activations, then a scratch area for each thread's expanded tiles. */
+template <class Target>
+class Workspace {
+ public:
+  Workspace(ActivationFormat format, const PxTensor& x, int32_t num_threads)
+      : num_threads_(num_threads), own_(x.shape[0] == 1) {
+    activations_ = Activations<Target>::bytes(format, x.shape[0], x.shape[1]);
+    /* A call with fewer tokens than planned may be one where every thread prepares its own copy. */
+    all_activations_ = larger(activations_, num_threads * Activations<Target>::bytes(format, 1, x.shape[1]));
+  }
+  void add_scratch(int64_t bytes) { scratch_ += round_to_line(bytes); }
+
+  int64_t bytes() const { return all_activations_ + num_threads_ * scratch_; }
+  bool each_thread_prepares() const { return own_; }
+  Byte* activations(const PxCall* call, int32_t thread) const {
+    return static_cast<Byte*>(call->workspace) + (own_ ? thread * activations_ : 0);
+  }
+  Byte* scratch(const PxCall* call, int32_t thread) const {
+    return static_cast<Byte*>(call->workspace) + all_activations_ + thread * scratch_;
+  }
+
+ private:
+  int32_t num_threads_;
+  bool own_;
+  int64_t activations_;
+  int64_t all_activations_;
+  int64_t scratch_ = 0;
+};
+
+/* Prepares the activations of a call; on return all of them can be read. */
+template <class Target>
+Activations<Target> prepare_activations(const PxCall* call, const PxThread* thread, const Workspace<Target>& workspace,
+                                        ActivationFormat format) {
+  const PxTensor& x = call->operands[0];
+  const Activations<Target> activations(format, x, workspace.activations(call, thread->index));
+  const int64_t tokens = x.shape[0];
+  if (workspace.each_thread_prepares()) {
+    activations.prepare(0, tokens);
+  } else {
+    activations.prepare(tokens * thread->index / thread->count, tokens * (thread->index + 1) / thread->count);
+    thread->barrier(thread);
+  }
+  return activations;
+}
+
+/* Multiplies tiles first .. last - 1 of `count` weights of one shape with all tokens. `sink` gets the results of a tile and a
+ * group: sink(tile, first_token, num_tokens, results), results being [count][kMaxGroup][16]. */
+template <class Target, int count, class Sink>
+void multiply_tiles(const Product<Target> (&products)[count], const Activations<Target>& x, Byte* scratch, int64_t first,
+                    int64_t last, Sink&& sink) {
+  alignas(kCacheLine) float results[count][kMaxGroup * kTileRows];
+  const Byte* tiles[count];
+  for (int i = 0; i < count; ++i) {
+    tiles[i] = products[i].expand(first, last, scratch);
+    scratch += products[i].scratch_bytes();
+  }
+  for (int64_t token = 0; token < x.tokens();) {
+    const int size = group_size<Target>(x.tokens() - token);
+    TileFn functions[count];
+    for (int i = 0; i < count; ++i) functions[i] = products[i].tile_function(size);
+    for (int64_t tile = first; tile < last; ++tile) {
+      for (int i = 0; i < count; ++i) {
+        const Byte* from = tiles[i] + (tile - first) * products[i].tile_bytes();
+        functions[i]({from, products[i].num_blocks, x.group(token), results[i], correction_of(products[i].weight.dtype)});
+      }
+      sink(tile, token, size, results);
+    }
+    token += size;
+  }
+}
+
+/* Writes one tile's results of a group to the rows of y. */
+inline void store_results(const PxTensor& y, const Weight& weight, int64_t tile, int64_t token, int size,
+                          const float* results) {
+  const size_t bytes = size_t(weight.num_rows(tile)) * 4;
+  for (int m = 0; m < size; ++m)
+    std::memcpy(row_of<float>(y, token + m) + tile * kTileRows, results + m * kTileRows, bytes);
+}
+
+/* ---- linear, multi_linear: x, weights; then one output for each weight */
+
+inline ActivationFormat format_of(const PxCall* call, int attr) { return ActivationFormat(call->attrs[attr].i); }
+
+inline bool accepts_products(const PxCall* call, int num_weights, int num_outputs, int64_t format) {
+  if (num_weights < 1 || call->num_inputs != 1 + num_weights) return false;
+  if (call->num_operands != call->num_inputs + num_outputs) return false;
+  const PxTensor& x = call->operands[0];
+  if (!is_matrix_of_rows(x, PX_FLOAT32)) return false;
+  for (int i = 0; i < num_weights; ++i)
+    if (!is_weight(call->operands[1 + i], x.shape[1], format)) return false;
+  for (int i = 0; i < num_outputs; ++i) {
+    const PxTensor& y = call->operands[1 + num_weights + i];
+    if (!is_matrix_of_rows(y, PX_FLOAT32) || !has_shape(y, x.shape[0], call->operands[1 + i].shape[0])) return false;
+  }
+  return true;
+}
+
+inline int32_t accepts_linear(const PxCall* call) {
+  const int num_weights = call->num_inputs - 1;
+  return call->num_attrs == 1 && accepts_products(call, num_weights, num_weights, call->attrs[0].i);
+}
+
+template <class Target>
+Workspace<Target> linear_workspace(const PxCall* call, int32_t num_threads) {
+  const ActivationFormat format = format_of(call, 0);
+  Workspace<Target> workspace(format, call->operands[0], num_threads);
+  int64_t scratch = 0;
+  for (int i = 1; i < call->num_inputs; ++i)
+    scratch = larger(scratch, Product<Target>(call->operands[i], format, call->operands[0].shape[0]).scratch_bytes());
+  workspace.add_scratch(scratch);
+  return workspace;
+}
+
+template <class Target>
+int64_t linear_workspace_bytes(const PxCall* call, int32_t num_threads) {
+  return linear_workspace<Target>(call, num_threads).bytes();
+}
+
+/* All tiles of all weights are numbered through, so that one counter shares them out. */
+template <class Target>
+int32_t run_linear(const PxCall* call, const PxThread* thread) {
+  const ActivationFormat format = format_of(call, 0);
+  const int64_t tokens = call->operands[0].shape[0];
+  if (tokens == 0) return PX_OK;
+  const Workspace<Target> workspace = linear_workspace<Target>(call, thread->count);
+  const Activations<Target> x = prepare_activations(call, thread, workspace, format);
+  const int num_weights = call->num_inputs - 1;
+  int64_t total = 0, chunk = kMaxTilesPerChunk;
+  for (int i = 1; i <= num_weights; ++i) total += Weight(call->operands[i]).num_tiles();
+  for (int i = 1; i <= num_weights; ++i)
+    chunk = smaller(chunk, Product<Target>(call->operands[i], format, tokens).tiles_per_chunk(total, tokens, thread->count));
+  for (int64_t begin; (begin = perfx_claim(thread, 0, chunk)) < total;) {
+    int64_t base = 0;
+    for (int i = 1; i <= num_weights; ++i) {
+      const Product<Target> products[1] = {{call->operands[i], format, tokens}};
+      const int64_t num_tiles = products[0].weight.num_tiles();
+      const int64_t first = larger<int64_t>(begin - base, 0), last = smaller(begin + chunk - base, num_tiles);
+      base += num_tiles;
+      if (first >= last) continue;
+      const PxTensor& y = call->operands[num_weights + i];
+      multiply_tiles(products, x, workspace.scratch(call, thread->index), first, last,
+                     [&](int64_t tile, int64_t token, int size, const auto& results) {
+                       store_results(y, products[0].weight, tile, token, size, results[0]);
+                     });
+    }
+  }
+  return PX_OK;
+}
+
+/* ---- gated_linear: x, gate, up; y */
+
+inline int32_t accepts_gated_linear(const PxCall* call) {
+  if (call->num_attrs != 2 || !accepts_products(call, 2, 1, call->attrs[0].i)) return 0;
+  if (call->attrs[1].i != kGeluTanh && call->attrs[1].i != kSilu) return 0;
+  return call->operands[1].shape[0] == call->operands[2].shape[0];
+}
+
+template <class Target>
+Workspace<Target> gated_workspace(const PxCall* call, int32_t num_threads) {
+  const ActivationFormat format = format_of(call, 0);
+  Workspace<Target> workspace(format, call->operands[0], num_threads);
+  for (int i = 1; i <= 2; ++i)
+    workspace.add_scratch(Product<Target>(call->operands[i], format, call->operands[0].shape[0]).scratch_bytes());
+  return workspace;
+}
+
+template <class Target>
+int64_t gated_workspace_bytes(const PxCall* call, int32_t num_threads) {
+  return gated_workspace<Target>(call, num_threads).bytes();
+}
+
+template <class Target>
+int32_t run_gated_linear(const PxCall* call, const PxThread* thread) {
+  const ActivationFormat format = format_of(call, 0);
+  const Activation activation = Activation(call->attrs[1].i);
+  const int64_t tokens = call->operands[0].shape[0];
+  if (tokens == 0) return PX_OK;
+  const Workspace<Target> workspace = gated_workspace<Target>(call, thread->count);
+  const Activations<Target> x = prepare_activations(call, thread, workspace, format);
+  const Product<Target> products[2] = {{call->operands[1], format, tokens}, {call->operands[2], format, tokens}};
+  const Weight& gate = products[0].weight;
+  const int64_t total = gate.num_tiles();
+  const int64_t chunk = smaller(products[0].tiles_per_chunk(total, tokens, thread->count),
+                                products[1].tiles_per_chunk(total, tokens, thread->count));
+  for (int64_t first; (first = perfx_claim(thread, 0, chunk)) < total;) {
+    multiply_tiles(products, x, workspace.scratch(call, thread->index), first, smaller(first + chunk, total),
+                   [&](int64_t tile, int64_t token, int size, auto& results) {
+                     for (int i = 0; i < size * kTileRows; i += kTileRows)
+                       Target::apply_gate(activation, results[0] + i, results[1] + i);
+                     store_results(call->operands[3], gate, tile, token, size, results[0]);
+                   });
+  }
+  return PX_OK;
+}
+
+}  // namespace linear
+}  // namespace PERFX_VARIANT
+}  // namespace perfx
+#endif
