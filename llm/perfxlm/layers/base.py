@@ -1,0 +1,52 @@
+"""What every layer is built from: named weights, and the options of one model instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import perfxapi as px
+
+
+class Weights(Protocol):
+    """The tensors of one checkpoint under PerfXLM's own names (see `perfxlm.weights.names`), whatever its format.
+
+    `layer` is the index of the decoder layer for names that each layer has. Both getters raise ConfigError naming the
+    tensor where it is missing, or where its shape or type is not the expected one.
+    """
+
+    def matrix(self, name: str, shape: tuple[int, int], layer: int | None = None) -> px.Array:
+        """A weight matrix [rows, columns] in its stored type, zero-copy."""
+
+    def vector(self, name: str, size: int, layer: int | None = None, offset: float = 0.0) -> px.Array:
+        """A weight vector [size] in float32, with `offset` added."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model computes.
+
+    `activation_format` is the precision of activations in products with quantized weights ("float32", "int8",
+    "int16"); products with float weights are always float32. `kv_dtype` is the type of the KV cache, float32 or
+    float16.
+    """
+
+    activation_format: str = "int16"
+    kv_dtype: px.DType = px.float32
+
+
+@dataclass(frozen=True, slots=True)
+class KVSpec:
+    """The KV cache that one layer needs. `window` is how far it looks back, in tokens; 0: to the beginning."""
+
+    num_kv_heads: int
+    head_dim: int
+    window: int
+    dtype: px.DType
+
+
+def linear(x: px.Array, weight: px.Array, options: ModelOptions) -> px.Array:
+    """x [tokens, columns] times weight [rows, columns] transposed: [tokens, rows]."""
+    activation_format = options.activation_format if weight.dtype.is_quantized else "float32"
+    product: px.Array = px.nn.linear(x, weight, activation_format=activation_format)
+    return product

@@ -1,0 +1,68 @@
+"""Logits of small random models equal those that Transformers computes (tests/golden/make_transformers_goldens.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from perfxlm.weights.loader import open_model
+from stepper import Chunk, Stepper
+
+TINY = Path(__file__).parent.parent / "data" / "tiny"
+NAMES = sorted(folder.name for folder in TINY.iterdir() if folder.is_dir())
+TOLERANCE = 1e-4
+"""Allowed difference over the largest logit: rounding of float32 sums in another order, through seven layers."""
+
+
+def golden(name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Token ids [sequences, length] and logits [sequences, length, vocab_size]."""
+    with np.load(TINY / name / "golden.npz") as stored:
+        return stored["tokens"], stored["logits"]
+
+
+def stepper(name: str, device: str, num_requests: int = 2) -> Stepper:
+    return Stepper(open_model(TINY / name).build(), device, num_requests=num_requests, max_len=64)
+
+
+def assert_close(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> None:
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize("name", NAMES)
+def test_prompt_in_one_piece(name: str, device: str) -> None:
+    tokens, logits = golden(name)
+    (got,) = stepper(name, device)([(0, tokens[0])])
+    assert_close(got, logits[0])
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize("name", NAMES)
+def test_chunks_of_two_requests_mixed_in_steps(name: str, device: str) -> None:
+    """One request prefills in uneven chunks while the other starts later and decodes token by token."""
+    tokens, logits = golden(name)
+    step = stepper(name, device)
+    steps: list[list[Chunk]] = [
+        [(0, tokens[0, :17])],
+        [(1, tokens[1, :40]), (0, tokens[0, 17:18])],
+        [(0, tokens[0, 18:50]), (1, tokens[1, 40:41])],
+        [(0, tokens[0, 50:51]), (1, tokens[1, 41:64])],
+        [(0, tokens[0, 51:])],
+    ]
+    got: dict[int, list[npt.NDArray[np.float32]]] = {0: [], 1: []}
+    for chunks in steps:
+        for (request, _), rows in zip(chunks, step(chunks), strict=True):
+            got[request].append(rows)
+    for request, pieces in got.items():
+        assert_close(np.concatenate(pieces), logits[request])
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3"])
+def test_window_is_shorter_than_the_sequence(name: str) -> None:
+    """Else the goldens would not see the window."""
+    config = open_model(TINY / name).config
+    assert 0 < max(config.windows) < golden(name)[0].shape[1] // 2
+    assert 0 in config.windows
