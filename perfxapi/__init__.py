@@ -1,4 +1,4 @@
-"""PerfXAPI: one op API over many kinds of hardware, with backends as plugins and per-operator fallback that is never silent."""
+"""PerfXAPI: one op API over many kinds of hardware. Backends are plugins; fallback is by operator and never silent."""
 
 from perfxapi import errors, graph, nn, ops
 from perfxapi import plugins as plugins
@@ -40,7 +40,7 @@ __version__ = "0.1.0"
 
 
 def explain() -> Explanation:
-    """What ran where since the start (or `reset_explain`): op, device asked for, device that ran it, count, bytes moved, reason."""
+    """What ran where, why, and the bytes it moved, since the start (or `reset_explain`)."""
     return _LEDGER.explain()
 
 

@@ -16,7 +16,10 @@ ALIGNMENT = 64
 
 
 class Allocator(Protocol):
-    """Hands out storage of a memory space. Storage is opaque to all but its backend; on the host it is a uint8 NumPy array."""
+    """Hands out storage of a memory space.
+
+    Storage is opaque to all but its backend; on the host it is a uint8 NumPy array.
+    """
 
     def allocate(self, nbytes: int) -> Any:
         """Storage of at least `nbytes` bytes. Raises OutOfMemoryError."""

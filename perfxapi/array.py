@@ -24,8 +24,9 @@ MAX_NDIM = 64
 class Array:
     """An n-dimensional array on a device.
 
-    Made by `asarray`, `constant`, `state` and by ops. Indexing with integers, slices, `...` and None, `reshape` of contiguous arrays and
-    `permute_dims` give views of the same bytes. `numpy.asarray(array)` reads it (moving it to the host if it must).
+    Made by `asarray`, `constant`, `state` and by ops. Indexing with integers, slices, `...` and None, `reshape` of
+    contiguous arrays and `permute_dims` give views of the same bytes. `numpy.asarray(array)` reads it (moving it to the
+    host if it must).
     """
 
     __slots__ = ("device", "view")
@@ -55,7 +56,10 @@ class Array:
         return product(self.view.shape)
 
     def reshape(self, *shape: Size | Sequence[Size]) -> Array:
-        """The same elements in another shape; one size may be -1 where all are known. A non-contiguous array is copied first."""
+        """The same elements in another shape; one size may be -1 where all are known.
+
+        A non-contiguous array is copied first.
+        """
         sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
         target = _complete_shape(self.shape, sizes)  # type: ignore[arg-type]
         if not self.view.is_contiguous:
@@ -97,7 +101,7 @@ class Array:
         return int(np.asarray(self))
 
     def __len__(self) -> int:
-        return int(self.shape[0])  # type: ignore[arg-type]
+        return int(self.shape[0])
 
     def __repr__(self) -> str:
         if _is_traced(self.view) or self.dtype.is_quantized:
@@ -106,28 +110,28 @@ class Array:
         return f"Array({body}, dtype={self.dtype.name}, device={self.device})"
 
     def __add__(self, other: Any) -> Array:
-        return apply("add", self, other)
+        return _binary("add", self, other)
 
     def __radd__(self, other: Any) -> Array:
-        return apply("add", other, self)
+        return _binary("add", other, self)
 
     def __sub__(self, other: Any) -> Array:
-        return apply("subtract", self, other)
+        return _binary("subtract", self, other)
 
     def __rsub__(self, other: Any) -> Array:
-        return apply("subtract", other, self)
+        return _binary("subtract", other, self)
 
     def __mul__(self, other: Any) -> Array:
-        return apply("multiply", self, other)
+        return _binary("multiply", self, other)
 
     def __rmul__(self, other: Any) -> Array:
-        return apply("multiply", other, self)
+        return _binary("multiply", other, self)
 
     def __truediv__(self, other: Any) -> Array:
-        return apply("divide", self, other)
+        return _binary("divide", self, other)
 
     def __rtruediv__(self, other: Any) -> Array:
-        return apply("divide", other, self)
+        return _binary("divide", other, self)
 
 
 def _is_traced(view: View) -> bool:
@@ -215,7 +219,9 @@ def asarray(values: Any, dtype: DType | str | None = None, *, device: Device | s
 
 def _converted(data: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
     if dtype.is_quantized:
-        raise InvalidArgumentError(f"asarray cannot quantize to {dtype.name}: use perfxapi.quantization.quantize and constant")
+        raise InvalidArgumentError(
+            f"asarray cannot quantize to {dtype.name}: use perfxapi.quantization.quantize and constant"
+        )
     if dtype is dtypes.bfloat16:
         return dtypes.float32_to_bfloat16(data.astype(np.float32))
     return data.astype(dtype.numpy, copy=False)
@@ -239,23 +245,23 @@ def constant(
 ) -> Array:
     """An array that never changes (a weight), over `data` without a copy.
 
-    `data` is the values, or with `dtype` and `shape` their raw bytes (for quantized types and bfloat16). Backends may keep a form of
-    their own and then call `release`; `data` must remain readable.
+    `data` is the values, or with `dtype` and `shape` their raw bytes (for quantized types and bfloat16). Backends may
+    keep a form of their own and then call `release`; `data` must remain readable.
     """
     kind = dtype_of(dtype if dtype is not None else data.dtype)
     sizes = tuple(int(size) for size in (shape if shape is not None else data.shape))
     raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     expected = kind.row_bytes(sizes[-1]) * int(np.prod(sizes[:-1])) if sizes else kind.itemsize
     if raw.nbytes != expected:
-        raise InvalidArgumentError(f"constant {name!r}: {sizes} of {kind.name} takes {expected} bytes; got {raw.nbytes}")
+        raise InvalidArgumentError(
+            f"constant {name!r}: {sizes} of {kind.name} takes {expected} bytes; got {raw.nbytes}"
+        )
     buffer = Buffer.from_host(raw, name=name, constant=True)
     buffer.release = release
     return Array(View(buffer, kind, sizes), get_device(device))
 
 
-def state(
-    shape: Sequence[int], dtype: DType | str, *, device: Device | str | None = None, name: str = ""
-) -> Array:
+def state(shape: Sequence[int], dtype: DType | str, *, device: Device | str | None = None, name: str = "") -> Array:
     """Zeros that ops write in place and that live on one device (a KV cache). Pages cost memory only when written."""
     kind, home = dtype_of(dtype), get_device(device)
     sizes = tuple(int(size) for size in shape)
@@ -266,7 +272,8 @@ def state(
 def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
     """Runs (or, for traced operands, records) an op by name. Returns an Array, a tuple of them, or None.
 
-    Plain numbers become arrays of the dtype of the first Array operand. Arrays on different devices raise InvalidArgumentError.
+    Plain numbers become arrays of the dtype of the first Array operand. Arrays on different devices raise
+    InvalidArgumentError.
     """
     spec = op_spec(op) if isinstance(op, str) else op
     first = next((operand for operand in operands if isinstance(operand, Array)), None)
@@ -283,6 +290,11 @@ def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
     return wrapped[0] if len(wrapped) == 1 else wrapped or None
 
 
+def _binary(op: str, left: Any, right: Any) -> Array:
+    result: Array = apply(op, left, right)
+    return result
+
+
 def _promote(operand: Any, like: Array | None) -> Array:
     if like is not None and isinstance(operand, int | float) and not like.dtype.is_quantized:
         return asarray(np.asarray(operand, like.dtype.numpy), device=like.device)
@@ -296,8 +308,8 @@ def _common_device(op: str, arrays: Sequence[Array]) -> Device:
         movable = [array.device for array in arrays if not array.view.buffer.constant]
         if spaces != {HOST} and len(set(movable)) > 1:
             names = ", ".join(sorted(map(str, devices)))
-            raise InvalidArgumentError(f"{op}: operands live on different devices ({names}): move them with asarray(x, device=...)")
+            raise InvalidArgumentError(
+                f"{op}: operands live on different devices ({names}): move them with asarray(x, device=...)"
+            )
         return movable[0] if movable else arrays[0].device
     return arrays[0].device if arrays else get_device()
-
-

@@ -34,7 +34,10 @@ class Kernel(Protocol):
         """None if the kernel runs this call well, else the reason why not. Looks at dtypes, shapes and strides only."""
 
     def launch(self, call: OpCall) -> None:
-        """Computes `call.outputs` (and operands that the op mutates), all valid in the device's memory space. Raises KernelError."""
+        """Computes `call.outputs` (and operands that the op mutates), all valid in the device's memory space.
+
+        Raises KernelError.
+        """
 
     def workspace_bytes(self, call: OpCall) -> int:
         """Scratch memory that a compiled segment gives the kernel, in bytes."""
@@ -42,7 +45,9 @@ class Kernel(Protocol):
 
 @dataclass(slots=True)
 class PlannedCall:
-    """A call whose views may have symbolic shapes, the kernel chosen for it, and whether it must wait for the calls before it, and its scratch memory."""
+    """A call whose views may have symbolic shapes, the kernel chosen for it, whether it must wait for the calls before
+    it, and its scratch memory.
+    """
 
     call: OpCall
     kernel: Kernel
@@ -94,8 +99,9 @@ class Backend:
 class BackendManifest:
     """What a plugin registers: cheap to make, nothing heavy imported yet.
 
-    `load()` returns the Backend on first use. `probe` is "module:function", run once in a child process with a deadline: it returns
-    None when usable or the reason why not. `mend` is the command that would make an unusable backend usable.
+    `load()` returns the Backend on first use. `probe` is "module:function", run once in a child process with a
+    deadline: it returns None when usable or the reason why not. `mend` is the command that would make an unusable
+    backend usable.
     """
 
     name: str
@@ -135,13 +141,14 @@ class BackendRegistry:
         """Adds a backend. Raises PluginError for another API version or a name that is taken."""
         if manifest.api_version != API_VERSION:
             raise PluginError(
-                f"backend {manifest.name!r} of {distribution} was made for version {manifest.api_version} of the backend "
-                f"API; this perfxapi has version {API_VERSION}. Install a release of {distribution} made for it."
+                f"backend {manifest.name!r} of {distribution} was made for version {manifest.api_version} of the "
+                f"backend API; this perfxapi has version {API_VERSION}. Install a {distribution} made for it."
             )
         if manifest.name in self._entries:
             other = self._entries[manifest.name].distribution
             raise PluginError(
-                f"backend {manifest.name!r} is registered by two distributions, {other} and {distribution}: uninstall one"
+                f"backend {manifest.name!r} is registered by two distributions, {other} and {distribution}: "
+                "uninstall one"
             )
         self._entries[manifest.name] = BackendEntry(manifest, distribution)
         self.generation += 1

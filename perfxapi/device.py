@@ -14,8 +14,8 @@ _PATTERN = re.compile(r"([a-z][a-z0-9_]*)(?::(\d+))?")
 class Device:
     """One device of one backend, such as `cpu:0`.
 
-    `description` is what the maker calls it; it takes no part in comparison. `memory_space` says which memory it computes on: devices
-    with equal spaces share their bytes and never copy.
+    `description` is what the maker calls it; it takes no part in comparison. `memory_space` says which memory it
+    computes on: devices with equal spaces share their bytes and never copy.
     """
 
     kind: str

@@ -1,7 +1,8 @@
 """From an op call to a kernel: one dict lookup when it is known, the candidates' `accepts` when it is not.
 
-The chain of candidates is the device's own backend, then every other usable backend by priority; the reference accepts everything. Any
-step down the chain is a fallback: counted in the ledger with its reason and the bytes it moved, and subject to the one policy.
+The chain of candidates is the device's own backend, then every other usable backend by priority; the reference accepts
+everything. Any step down the chain is a fallback: counted in the ledger with its reason and the bytes it moved, and
+subject to the one policy.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def infer(spec: OpSpec, inputs: Sequence[View], attributes: Mapping[str, Any]) -
 
 
 def candidates(op: str, device: Device) -> Iterator[tuple[Kernel | None, Device, str]]:
-    """(kernel, device it runs on, problem) along the fallback chain; a backend without a usable kernel gives None and the reason."""
+    """(kernel, device it runs on, problem) along the fallback chain; no usable kernel gives None and the reason."""
     entries = REGISTRY.usable()
     own = REGISTRY.of_device(device)
     disabled = settings().disable_kernels
@@ -74,7 +75,7 @@ def choices(call: OpCall, device: Device, skip: Mapping[Kernel, str] | None = No
     """Every kernel that accepts the call, in order, each with the reasons of those before it."""
     reasons: list[str] = []
     for kernel, runs_on, problem in candidates(call.op, device):
-        refusal = problem or (skip or {}).get(kernel) or kernel.accepts(call) if kernel is not None else problem  # type: ignore[arg-type]
+        refusal = problem or (skip or {}).get(kernel) or kernel.accepts(call) if kernel is not None else problem
         if kernel is None or refusal:
             reasons.append(str(refusal))
             continue
@@ -104,7 +105,14 @@ def _cached_choice(call: OpCall, device: Device) -> tuple[Any, Choice]:
     if _generation != REGISTRY.generation or len(_choices) > _MAX_CACHED:
         _choices.clear()
         _generation = REGISTRY.generation
-    key = (call.op, device, tuple(map(_signature, call.inputs)), tuple(call.attributes.values()), id(settings()), fallback_policy())
+    key = (
+        call.op,
+        device,
+        tuple(map(_signature, call.inputs)),
+        tuple(call.attributes.values()),
+        id(settings()),
+        fallback_policy(),
+    )
     choice = _choices.get(key)
     if choice is None:
         choice = _choices[key] = choose(call, device)
@@ -129,7 +137,10 @@ def _new_output(spec: TensorSpec, name: str) -> View:
 
 
 def run_call(spec: OpSpec, call: OpCall, device: Device) -> None:
-    """Runs a call with given outputs by the best kernel; where that fails in mid-run, by the next. Raises per the policy."""
+    """Runs a call with given outputs by the best kernel; where that fails in mid-run, by the next.
+
+    Raises per the policy.
+    """
     key, choice = _cached_choice(call, device)
     failures: dict[Kernel, str] = {}
     while True:

@@ -21,8 +21,8 @@ _BITS_OF_BFLOAT16 = 16
 class DType:
     """A data type.
 
-    `kind` is one of bool, int, uint, float, complex, quantized. `numpy` is the NumPy type its elements have in host memory:
-    uint16 bit patterns for bfloat16, uint8 bytes for quantized types.
+    `kind` is one of bool, int, uint, float, complex, quantized. `numpy` is the NumPy type its elements have in host
+    memory: uint16 bit patterns for bfloat16, uint8 bytes for quantized types.
     """
 
     name: str

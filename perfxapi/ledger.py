@@ -39,7 +39,9 @@ class Explanation:
         header = ("op", "asked", "ran on", "count", "bytes moved", "reason")
         lines = [header, *((r.op, r.device, r.ran_on, str(r.count), str(r.bytes_moved), r.reason) for r in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        text = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        ]
         return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
 
 

@@ -1,8 +1,9 @@
 """Buffers (bytes with valid copies in one or more memory spaces) and views (a shape laid over a buffer).
 
-A *memory space* is memory that a set of devices computes on; the host's is one space, shared by every host backend. A plain
-buffer is coherent: reading it somewhere copies it there if it must, writing it somewhere makes that copy the only valid one. A *state*
-buffer (a KV cache) lives in one space, its home, and never travels whole: a fallback moves the ranges it reads or writes.
+A *memory space* is memory that a set of devices computes on; the host's is one space, shared by every host backend. A
+plain buffer is coherent: reading it somewhere copies it there if it must, writing it somewhere makes that copy the only
+valid one. A *state* buffer (a KV cache) lives in one space, its home, and never travels whole: a fallback moves the
+ranges it reads or writes.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class MemorySpace(Protocol):
 class HostMemory:
     """The host's memory: storage is a uint8 array."""
 
-    name = HOST
+    name: str = HOST
 
     def __init__(self) -> None:
-        self.allocator = StatisticsAllocator(HostAllocator())
+        self.allocator: Allocator = StatisticsAllocator(HostAllocator())
 
     def read(self, storage: Any, offset: int, out: Bytes) -> None:
         """Copies out of a host array."""
@@ -71,9 +72,9 @@ def memory_space(name: str) -> MemorySpace:
 class Buffer:
     """Bytes with valid copies in one or more memory spaces.
 
-    `home` is set for state. `release` is called when the host original of a constant is no longer needed (its pages may then be
-    dropped; reading it again must still work, as with a memory-mapped file). `derived` caches what backends make of a
-    constant: packed weights, dequantized copies.
+    `home` is set for state. `release` is called when the host original of a constant is no longer needed (its pages may
+    then be dropped; reading it again must still work, as with a memory-mapped file). `derived` caches what backends
+    make of a constant: packed weights, dequantized copies.
     """
 
     __slots__ = ("__weakref__", "_storage", "_valid", "constant", "derived", "home", "name", "nbytes", "release")
@@ -162,7 +163,7 @@ class Buffer:
         self._storage[space] = storage
 
     def fetch(self, ranges: Iterable[Range]) -> tuple[Bytes, int]:
-        """Host bytes of the size of this buffer in which only `ranges` are filled from its home, and how many were moved."""
+        """Host bytes as large as this buffer, only `ranges` filled from its home, and how many bytes were moved."""
         assert_state(self)
         staging: Bytes = HostAllocator().allocate(self.nbytes)
         moved = 0
@@ -176,9 +177,7 @@ class Buffer:
         assert_state(self)
         moved = 0
         for offset, length in ranges:
-            memory_space(str(self.home)).write(
-                self._storage[str(self.home)], offset, staging[offset : offset + length]
-            )
+            memory_space(str(self.home)).write(self._storage[str(self.home)], offset, staging[offset : offset + length])
             moved += length
         return moved
 
@@ -192,14 +191,13 @@ def assert_state(buffer: Buffer) -> None:
 class View:
     """A shape, dtype and strides (bytes) laid over a buffer from `offset`: what kernels see of an array.
 
-    A quantized view has the logical shape [..., columns] and contiguous rows of blocks; its strides are those of the blocks' bytes.
+    A quantized view has the logical shape [..., columns] and contiguous rows of blocks; its strides are those of the
+    blocks' bytes.
     """
 
     __slots__ = ("buffer", "dtype", "offset", "shape", "strides")
 
-    def __init__(
-        self, buffer: Any, dtype: DType, shape: Shape, strides: Shape | None = None, offset: int = 0
-    ) -> None:
+    def __init__(self, buffer: Any, dtype: DType, shape: Shape, strides: Shape | None = None, offset: int = 0) -> None:
         self.buffer, self.dtype, self.shape, self.offset = buffer, dtype, shape, offset
         self.strides = strides if strides is not None else self.contiguous(dtype, shape)
 
@@ -208,7 +206,7 @@ class View:
         """Row-major strides; for quantized types the last one is the bytes of a block."""
         if not dtype.is_quantized:
             return contiguous_strides(shape, dtype.itemsize)
-        return contiguous_strides((*shape[:-1], int(shape[-1]) // dtype.block_size), dtype.itemsize)  # type: ignore[arg-type]
+        return contiguous_strides((*shape[:-1], int(shape[-1]) // dtype.block_size), dtype.itemsize)
 
     @property
     def is_contiguous(self) -> bool:
@@ -220,14 +218,14 @@ class View:
         """Bytes of the elements (not of the buffer). Concrete shapes only."""
         if not self.shape:
             return self.dtype.itemsize
-        return int(product(self.shape[:-1])) * self.dtype.row_bytes(int(self.shape[-1]))  # type: ignore[arg-type]
+        return int(product(self.shape[:-1])) * self.dtype.row_bytes(int(self.shape[-1]))
 
     def over(self, storage: Bytes) -> npt.NDArray[Any]:
-        """This view as a NumPy array over host bytes: bit patterns for bfloat16, [..., row_bytes] bytes for quantized types."""
+        """This view as an array over host bytes: bit patterns for bfloat16, [..., row_bytes] for quantized types."""
         if self.dtype.is_quantized:
-            columns = self.dtype.row_bytes(int(self.shape[-1]))  # type: ignore[arg-type]
-            return np.ndarray((*self.shape[:-1], columns), np.uint8, storage, self.offset, (*self.strides[:-1], 1))  # type: ignore[arg-type]
-        return np.ndarray(self.shape, self.dtype.numpy, storage, self.offset, self.strides)  # type: ignore[arg-type]
+            columns = self.dtype.row_bytes(int(self.shape[-1]))
+            return np.ndarray((*self.shape[:-1], columns), np.uint8, storage, self.offset, (*self.strides[:-1], 1))
+        return np.ndarray(self.shape, self.dtype.numpy, storage, self.offset, self.strides)
 
     def host(self) -> npt.NDArray[Any]:
         """The view in host memory, for reading (moved there if it must be)."""

@@ -1,7 +1,8 @@
-"""Native host backends: a shared library that meets `perfx/abi.h` and `perfx/host.h`, opened with cffi, becomes a Backend.
+"""Native host backends: a shared library that meets `perfx/abi.h` and `perfx/host.h`, opened with cffi, becomes a
+Backend.
 
-The cpu and riscv backends are this class over their library. A plugin's library that has kernels but no pool (only `perfx/abi.h`)
-contributes kernels that run on the host backend's pool.
+The cpu and riscv backends are this class over their library. A plugin's library that has kernels but no pool (only
+`perfx/abi.h`) contributes kernels that run on the host backend's pool.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def declarations(*headers: str) -> str:
     text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
     for name, value in constants.items():
         text = re.sub(rf"\b{name}\b", value, text)
-    return text + "\nconst PxLibrary* perfx_library(void);\n"
+    return text
 
 
 @cache
@@ -86,11 +87,15 @@ class NativeLibrary:
         ffi = self.ffi
         if table == ffi.NULL or table.abi_version != ABI_VERSION:
             version = "no table" if table == ffi.NULL else f"ABI version {table.abi_version}"
-            raise PluginError(f"{self.path}: {version}; this perfxapi has version {ABI_VERSION}. Rebuild it with these headers.")
+            raise PluginError(
+                f"{self.path}: {version}; this perfxapi has version {ABI_VERSION}. Rebuild it with these headers."
+            )
         for name in ("tensor", "call", "thread", "kernel", "variant"):
             theirs, ours = getattr(table, f"sizeof_{name}"), ffi.sizeof(f"Px{name.capitalize()}")
             if theirs != ours:
-                raise PluginError(f"{self.path}: its Px{name.capitalize()} has {theirs} bytes, ours {ours}. Rebuild it.")
+                raise PluginError(
+                    f"{self.path}: its Px{name.capitalize()} has {theirs} bytes, ours {ours}. Rebuild it."
+                )
 
     def supported_variants(self) -> list[str]:
         """Names of the variants that this machine can run, best first."""
@@ -146,7 +151,9 @@ class NativeBackend(Backend):
         if count < 1:
             raise InvalidArgumentError(f"num_threads must be at least 1; got {count}")
         if self._pool is not None and count != self._num_threads:
-            raise InvalidArgumentError("num_threads must be set before the first native kernel runs (PERFXAPI_NUM_THREADS)")
+            raise InvalidArgumentError(
+                "num_threads must be set before the first native kernel runs (PERFXAPI_NUM_THREADS)"
+            )
         self._num_threads = count
 
     @property
@@ -339,7 +346,7 @@ class NativeSegment:
             symbols = self._ffi.NULL
             run = self._ffi.NULL
         else:
-            struct, keep = self.backend.build_call(planned.call, with_data=True)
+            struct, _keep = self.backend.build_call(planned.call, with_data=True)
             if planned.workspace is not None:
                 struct.workspace, struct.workspace_bytes = _address(planned.workspace), planned.workspace.nbytes
             symbols = self._symbols((*planned.call.inputs, *planned.call.outputs))
@@ -388,12 +395,15 @@ INSTANCES: list[NativeBackend] = []
 
 
 def native_seconds() -> float:
-    """Seconds this process has spent inside native kernels and command lists so far (wall clock of the calling thread)."""
+    """Seconds of wall clock that this process has spent inside native kernels and command lists so far."""
     return sum(backend.native_ns() for backend in INSTANCES) * 1e-9
 
 
 def set_num_threads(count: int) -> None:
-    """Sets the number of threads of every native backend. Before its first kernel runs; later it raises InvalidArgumentError."""
+    """Sets the number of threads of every native backend.
+
+    Before its first kernel runs; later it raises InvalidArgumentError.
+    """
     from perfxapi.backend import REGISTRY
 
     REGISTRY.usable()

@@ -1,6 +1,7 @@
 """Neural and language-model ops. Each is an op of the registry by its name: `nn.rms_norm(x, weight, eps=1e-6)`.
 
-The signature, shapes, reference and samples of an op stand in its OpSpec (`perfxapi.ops`); `help(nn.rms_norm)` shows it.
+The signature, shapes, reference and samples of an op stand in its OpSpec (`perfxapi.ops`); `help(nn.rms_norm)` shows
+it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Discovery of backends and custom ops, so that one broken plugin cannot take the rest down.
 
-Entry points of the group `perfxapi` are loaded one by one. What goes wrong with one is kept, with its traceback, and shown by
-`perfxapi backends` and whenever its device is asked for.
+Entry points of the group `perfxapi` are loaded one by one. What goes wrong with one is kept, with its traceback, and
+shown by `perfxapi backends` and whenever its device is asked for.
 """
 
 from __future__ import annotations
@@ -82,11 +82,13 @@ def _register(plugin: object, status: PluginStatus) -> None:
 
 @cache
 def _probe_result(probe: str, seconds: float) -> str | None:
-    """Runs "module:function" in a child process; None when it says that the backend is usable, else the reason why not."""
+    """Runs "module:function" in a child process; None when it says the backend is usable, else the reason why not."""
     module, _, function = probe.partition(":")
     code = f"import json, {module} as m; print(json.dumps(m.{function}()))"
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"its probe {probe} did not answer within {seconds:g} s"
     if done.returncode != 0:
@@ -100,7 +102,10 @@ def _probe_result(probe: str, seconds: float) -> str | None:
 
 
 def probe(manifest: BackendManifest) -> str | None:
-    """Whether a backend can be used here: None, or the reason why not. The answer is kept for the life of the process."""
+    """Whether a backend can be used here:
+
+    None, or the reason why not. The answer is kept for the life of the process.
+    """
     return _probe_result(manifest.probe, manifest.probe_seconds) if manifest.probe else None
 
 

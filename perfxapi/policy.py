@@ -1,4 +1,4 @@
-"""Which device is asked for, and what happens when it (or an operator on it) cannot be had: one policy for everything."""
+"""Which device is asked for, and what happens when it, or an operator on it, cannot be had: one policy for all."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def use_device(device: str | Device | None = None, *, fallback: FallbackPolicy |
 def get_device(device: str | Device | None = None) -> Device:
     """The device to use for a request: a Device, a name, "auto", or None for the one in force here.
 
-    A known kind of device that this machine lacks follows the fallback policy. A name that nothing answers to raises UnknownNameError.
+    A known kind of device that this machine lacks follows the fallback policy. A name that nothing answers to raises
+    UnknownNameError.
     """
     asked = device or requested_device()
     if isinstance(asked, Device):
@@ -103,7 +104,7 @@ def _unavailable(asked: str, kind: str, index: int, entries: list[BackendEntry])
 
 
 def report_fallback(wanted: str, used: str, reason: str, *, error: type[Exception]) -> None:
-    """Applies the policy to one fallback: silence (it is counted by the caller), one warning for each cause, or an error."""
+    """Applies the policy to one fallback: silence (the caller counts it), one warning for each cause, or an error."""
     policy = fallback_policy()
     message = f"device {wanted!r}: {reason}"
     if policy == "error":

@@ -32,9 +32,15 @@ class Settings(BaseModel):
     fallback: FallbackPolicy = Field("warn", description="What happens when work cannot run where it was asked to.")
     disable_kernels: Names = Field((), description='Kernels never chosen, as "backend:op", comma-separated.')
     plugins: Names | None = Field(None, description="Allow-list of plugin entry points; empty disables all plugins.")
-    num_threads: int = Field(0, ge=0, le=4096, description="Threads of the native pool; 0: one for each usable processor.")
-    cpu_variant: str = Field("", description="Instruction set of native kernels (scalar, avx2, ...); empty: the best one.")
-    spin_us: int = Field(200, ge=0, le=1_000_000, description="Microseconds that idle pool threads spin before they sleep.")
+    num_threads: int = Field(
+        0, ge=0, le=4096, description="Threads of the native pool; 0: one for each usable processor."
+    )
+    cpu_variant: str = Field(
+        "", description="Instruction set of native kernels (scalar, avx2, ...); empty: the best one."
+    )
+    spin_us: int = Field(
+        200, ge=0, le=1_000_000, description="Microseconds that idle pool threads spin before they sleep."
+    )
     affinity: Numbers = Field((), description="Processor of each pool thread, comma-separated; empty: no affinity.")
     cache_dir: Path | None = Field(None, description="Folder of caches; default $XDG_CACHE_HOME/perfxapi.")
 

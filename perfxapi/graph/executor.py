@@ -34,7 +34,10 @@ class Placement:
 
 
 class Executable:
-    """A compiled graph. Call it with NumPy arrays by input name; it returns Arrays over planned memory, valid until the next call."""
+    """A compiled graph.
+
+    Call it with NumPy arrays by input name; it returns Arrays over planned memory, valid until the next call.
+    """
 
     def __init__(self, graph: Graph, device: Device, bounds: Mapping[str, int]) -> None:
         missing = symbols(graph) - set(bounds)
@@ -50,7 +53,9 @@ class Executable:
         backend = REGISTRY.of_device(device).backend
         self._segment = backend.compile(self._planned, self.bounds) if backend is not None else None
         self._foreign_space = any(choice.device.memory_space != HOST for choice in self._choices)
-        self._rows = Counter(choice.row for choice in self._choices) if self._segment and not self._foreign_space else None
+        self._rows = (
+            Counter(choice.row for choice in self._choices) if self._segment and not self._foreign_space else None
+        )
         self._bind_inputs()
 
     # ---- planning
@@ -88,7 +93,10 @@ class Executable:
         return list(zip(self.graph.nodes, self._choices, strict=True))
 
     def _lifetimes(self) -> tuple[dict[Value, int], dict[Value, int]]:
-        """First and last node of each value. Inputs and outputs of the graph live throughout: the user reads and writes them."""
+        """First and last node of each value.
+
+        Inputs and outputs of the graph live throughout: the user reads and writes them.
+        """
         end = len(self.graph.nodes)
         first = dict.fromkeys(self.graph.inputs.values(), 0)
         last = dict.fromkeys(self.graph.inputs.values(), end)
@@ -114,7 +122,9 @@ class Executable:
         return View(self._buffers[view.buffer], view.dtype, view.shape, view.strides, view.offset)
 
     def _mark_barriers(self) -> None:
-        """A barrier is needed only before a node that touches what was written (or writes what was read) since the last one."""
+        """A barrier is needed only before a node that touches what was written (or writes what was read) since the last
+        one.
+        """
         read: list[tuple[int, int]] = []
         written: list[tuple[int, int]] = []
         for planned, node in zip(self._planned, self.graph.nodes, strict=True):
@@ -138,7 +148,10 @@ class Executable:
     # ---- running
 
     def __call__(self, **inputs: Any) -> dict[str, Array]:
-        """Runs the graph. Sizes of symbolic dimensions come from the inputs' shapes. Raises InvalidArgumentError where they do not fit."""
+        """Runs the graph.
+
+        Sizes of symbolic dimensions come from the inputs' shapes. Raises InvalidArgumentError where they do not fit.
+        """
         sizes = self._take_inputs(inputs)
         if self._segment is not None:
             self._run_segment(sizes)
@@ -151,7 +164,9 @@ class Executable:
     def _take_inputs(self, inputs: Mapping[str, Any]) -> dict[str, int]:
         if inputs.keys() != self._inputs.keys():
             wrong = sorted(inputs.keys() ^ self._inputs.keys())
-            raise InvalidArgumentError(f"the graph takes inputs {', '.join(self._inputs)}; missing or unknown: {', '.join(wrong)}")
+            raise InvalidArgumentError(
+                f"the graph takes inputs {', '.join(self._inputs)}; missing or unknown: {', '.join(wrong)}"
+            )
         sizes: dict[str, int] = {}
         for name, (view, memory, dims) in self._inputs.items():
             values = np.asarray(inputs[name])
@@ -159,11 +174,13 @@ class Executable:
                 size = values.shape[axis] // factor
                 if sizes.setdefault(symbol, size) != size or size > self.bounds[symbol]:
                     raise InvalidArgumentError(
-                        f"input {name!r}: {symbol} is {size}; it must be at most {self.bounds[symbol]}, the same in all inputs"
+                        f"input {name!r}: {symbol} is {size}; it must be at most {self.bounds[symbol]} "
+                        "and the same in all inputs"
                     )
             if values.shape[1:] != memory.shape[1:] or values.ndim != memory.ndim or values.dtype != memory.dtype:
                 raise InvalidArgumentError(
-                    f"input {name!r} must be {view.dtype.name} of shape {view.shape}; got {values.dtype} of {values.shape}"
+                    f"input {name!r} must be {view.dtype.name} of shape {view.shape}; "
+                    f"got {values.dtype} of {values.shape}"
                 )
             if self._foreign_space:
                 view.buffer.overwrite(HOST)
@@ -204,7 +221,7 @@ class Executable:
         self._run_node(stop.index, sizes, stop.reason)
 
     def _run_node(self, index: int, sizes: dict[str, int], failure: str) -> None:
-        """Runs one node by dispatch. `failure` says why its planned kernel could not run it (empty: it was not tried)."""
+        """Runs one node by dispatch. `failure` says why its planned kernel could not (empty: it was not tried)."""
         node, choice = self.graph.nodes[index], self._choices[index]
         call = self._concrete(self._planned[index].call, sizes)
         failures = {choice.kernel: failure} if failure else {}
@@ -244,7 +261,9 @@ class Executable:
 
 def _touched(planned: PlannedCall, mutates: tuple[int, ...]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Address ranges that a call reads and writes; constants are left out."""
-    reads = [_extent(v) for index, v in enumerate(planned.call.inputs) if index not in mutates and not v.buffer.constant]
+    reads = [
+        _extent(v) for index, v in enumerate(planned.call.inputs) if index not in mutates and not v.buffer.constant
+    ]
     writes = [_extent(view) for index, view in enumerate(planned.call.inputs) if index in mutates]
     writes += [_extent(view) for view in planned.call.outputs]
     if planned.workspace is not None:

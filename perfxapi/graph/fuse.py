@@ -1,4 +1,7 @@
-"""Fusion: patterns of nodes become one node where the target has the kernel. Every fused op carries its decomposition."""
+"""Fusion: patterns of nodes become one node where the target has the kernel.
+
+Every fused op carries its decomposition.
+"""
 
 from __future__ import annotations
 

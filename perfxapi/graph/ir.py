@@ -115,7 +115,11 @@ def _count(shape: Shape) -> tuple[int, tuple[str, ...]]:
 
 def same_view(one: View, other: View) -> bool:
     """Whether two views are the same elements in the same order."""
-    return one.buffer is other.buffer and (one.shape, one.strides, one.offset) == (other.shape, other.strides, other.offset)
+    return one.buffer is other.buffer and (one.shape, one.strides, one.offset) == (
+        other.shape,
+        other.strides,
+        other.offset,
+    )
 
 
 def symbols(graph: Graph) -> set[str]:

@@ -1,4 +1,6 @@
-"""Where each value lives in the arena: values whose lifetimes do not overlap share bytes (greedy by size, Pisarchyk and Lee 2020)."""
+"""Where each value lives in the arena: values whose lifetimes do not overlap share bytes (greedy by size, Pisarchyk and
+Lee 2020).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class MemoryPlan:
 
 
 def plan_memory(lifetimes: Sequence[Lifetime]) -> MemoryPlan:
-    """Places the largest blocks first, each at the lowest offset where it overlaps no other block alive at the same time."""
+    """Places the largest blocks first, each at the lowest offset where it overlaps no other block alive at the same
+    time.
+    """
     offsets = [0] * len(lifetimes)
     placed: list[int] = []
     arena = 0

@@ -52,8 +52,9 @@ def trace(
 ) -> Graph:
     """The graph of `function(**inputs)`, which returns an Array or a dict of named Arrays.
 
-    `inputs` gives each argument's shape, with `Dim`s for sizes known only at run time, and dtype. Arrays that the function captures
-    become constants; state arrays stay state. Raises TraceError where the function asks for a value that is not known yet.
+    `inputs` gives each argument's shape, with `Dim`s for sizes known only at run time, and dtype. Arrays that the
+    function captures become constants; state arrays stay state. Raises TraceError where the function asks for a value
+    that is not known yet.
     """
     tracer = GraphTracer()
     where = get_device(device)

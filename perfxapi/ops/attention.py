@@ -1,7 +1,7 @@
 """Attention over a paged KV cache (Kwon et al. 2023), for flattened tokens of several requests.
 
-Caches: k_cache [num_blocks, num_kv_heads, head_dim, block_size], v_cache [num_blocks, num_kv_heads, block_size, head_dim]: keys
-are stored transposed so that a vector register takes the same channel of several keys.
+Caches: k_cache [num_blocks, num_kv_heads, head_dim, block_size], v_cache [num_blocks, num_kv_heads, block_size,
+head_dim]: keys are stored transposed so that a vector register takes the same channel of several keys.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _infer_kv_write(inputs: Sequence[TensorSpec], attributes: Attributes) -> tup
 
 def _block_ranges(view: View, blocks: Any) -> list[Range]:
     """The byte ranges of whole cache blocks, neighbors joined."""
-    block_bytes = int(view.strides[0])  # type: ignore[arg-type]
+    block_bytes = int(view.strides[0])
     ranges: list[Range] = []
     for block in np.unique(blocks).tolist():
         offset = view.offset + block * block_bytes
@@ -65,7 +65,7 @@ def _visible_blocks(query_start: Any, kv_len: Any, block_table: Any, block_size:
 def _attention_ranges(inputs: Sequence[View], attributes: Attributes) -> dict[int, list[Range]]:
     _, k_cache, v_cache, query_start, kv_len, block_table = inputs
     lists = (query_start.host(), kv_len.host(), block_table.host())
-    blocks = _visible_blocks(*lists, int(v_cache.shape[2]), attributes["window"])  # type: ignore[arg-type]
+    blocks = _visible_blocks(*lists, int(v_cache.shape[2]), attributes["window"])
     return {1: _block_ranges(k_cache, blocks), 2: _block_ranges(v_cache, blocks)}
 
 
@@ -89,7 +89,15 @@ def _attend(q: Any, keys: Any, values: Any, first_position: int, scale: float, w
 
 
 def _paged_attention(
-    q: Any, k_cache: Any, v_cache: Any, query_start: Any, kv_len: Any, block_table: Any, scale: float, window: int, softcap: float
+    q: Any,
+    k_cache: Any,
+    v_cache: Any,
+    query_start: Any,
+    kv_len: Any,
+    block_table: Any,
+    scale: float,
+    window: int,
+    softcap: float,
 ) -> Any:
     out = np.zeros(q.shape, np.float32)
     for request, length in enumerate(kv_len.tolist()):
@@ -123,7 +131,9 @@ def paged_case(
     block_size: int = 16,
     cache: type = np.float32,
 ) -> tuple[Any, ...]:
-    """Inputs of paged_attention for requests given as (number of queries, kv length), with shuffled blocks and rubbish elsewhere."""
+    """Inputs of paged_attention for requests given as (number of queries, kv length), with shuffled blocks and rubbish
+    elsewhere.
+    """
     num_blocks = sum(-(-length // block_size) for _, length in lengths) + 2
     order = rng.permutation(num_blocks)
     table = np.zeros((len(lengths), max(-(-length // block_size) for _, length in lengths)), np.int32)
@@ -132,8 +142,8 @@ def paged_case(
         count = -(-length // block_size)
         table[request, :count] = order[taken : taken + count]
         taken += count
-    k_cache = rng.standard_normal((num_blocks, heads[1], head_dim, block_size)).astype(cache)
-    v_cache = rng.standard_normal((num_blocks, heads[1], block_size, head_dim)).astype(cache)
+    k_cache: Any = rng.standard_normal((num_blocks, heads[1], head_dim, block_size)).astype(cache)
+    v_cache: Any = rng.standard_normal((num_blocks, heads[1], block_size, head_dim)).astype(cache)
     query_start = np.concatenate([[0], np.cumsum([count for count, _ in lengths])]).astype(np.int32)
     q = rng.standard_normal((int(query_start[-1]), heads[0], head_dim)).astype(np.float32)
     return q, k_cache, v_cache, query_start, np.array([length for _, length in lengths], np.int32), table
@@ -193,5 +203,3 @@ register_op(
         ranges=_kv_write_ranges,
     )
 )
-
-

@@ -69,7 +69,10 @@ def _binary_samples() -> Iterable[Sample]:
         first, second = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
         yield Sample((first, second + np.float32(3) * np.sign(second)), label=f"shape {shape}")
     yield Sample((rng.standard_normal((4, 1, 5)), rng.standard_normal((3, 1)) + 9), label="float64, broadcast")
-    yield Sample((np.float32([np.nan, np.inf, -np.inf, 0]), np.float32([1, 2, 3, np.nan])), label="not finite")
+    yield Sample(
+        (np.array([np.nan, np.inf, -np.inf, 0], np.float32), np.array([1, 2, 3, np.nan], np.float32)),
+        label="not finite",
+    )
 
 
 def _unary_samples() -> Iterable[Sample]:
@@ -112,7 +115,7 @@ def _register_plain() -> None:
     for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
         function = _quiet(getattr(np, name))
         register_op(OpSpec(name, ("a", "b"), _infer_binary(name), function, _binary_samples, cost=_elementwise_cost))
-    unary = {
+    unary: dict[str, Callable[..., Any]] = {
         "exp": _quiet(np.exp),
         "tanh": np.tanh,
         "sigmoid": _sigmoid,

@@ -1,7 +1,8 @@
 """Products with weights that may be quantized, embedding lookup, and the vocabulary's top k.
 
-The *activation format* is an attribute: float32, or codes of 8 or 16 bits with a scale for each 32 columns. The reference rounds the
-activations to that format and multiplies in float32; `perfxapi.quantization.quantized_linear` gives the exact order of operations.
+The *activation format* is an attribute: float32, or codes of 8 or 16 bits with a scale for each 32 columns. The
+reference rounds the activations to that format and multiplies in float32; `perfxapi.quantization.quantized_linear`
+gives the exact order of operations.
 """
 
 from __future__ import annotations
@@ -136,14 +137,18 @@ def _linear_samples() -> Iterable[Sample]:
     for rng, tokens, rows, columns, dtype, activation_format in _cases(8):
         inputs = (_activations(rng, tokens, columns), random_weight(rng, rows, columns, dtype))
         yield Sample(
-            inputs, {"activation_format": activation_format}, f"{dtype.name} {activation_format} {tokens} x {rows} x {columns}"
+            inputs,
+            {"activation_format": activation_format},
+            f"{dtype.name} {activation_format} {tokens} x {rows} x {columns}",
         )
 
 
 def _multi_linear_samples() -> Iterable[Sample]:
     for rng, tokens, rows, columns, dtype, activation_format in _cases(9):
         weights = (random_weight(rng, rows, columns, dtype), random_weight(rng, 2 * rows + 1, columns, dtype))
-        yield Sample((_activations(rng, tokens, columns), *weights), {"activation_format": activation_format}, dtype.name)
+        yield Sample(
+            (_activations(rng, tokens, columns), *weights), {"activation_format": activation_format}, dtype.name
+        )
 
 
 def _gated_linear_samples() -> Iterable[Sample]:
@@ -294,7 +299,9 @@ def _take_rows(x: Any, indices: Any) -> Any:
 def _take_rows_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(13)
     for rows, columns, count in ((5, 33, 3), (1, 640, 1), (4, 8, 0)):
-        yield Sample((_activations(rng, rows, columns), rng.integers(0, rows, count).astype(np.int32)), {}, f"{count} rows")
+        yield Sample(
+            (_activations(rng, rows, columns), rng.integers(0, rows, count).astype(np.int32)), {}, f"{count} rows"
+        )
 
 
 register_op(

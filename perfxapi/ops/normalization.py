@@ -1,4 +1,6 @@
-"""RMS normalization (Zhang and Sennrich 2019), alone and fused with residual additions; rotary embedding (Su et al. 2021)."""
+"""RMS normalization (Zhang and Sennrich 2019), alone and fused with residual additions; rotary embedding (Su et al.
+2021).
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,9 @@ def _rope_samples() -> Iterable[Sample]:
         angles = rng.standard_normal((tokens, rotary // 2))
         table = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
         for interleaved in (0, 1):
-            yield Sample((_rows(rng, tokens, heads, dim), table), {"interleaved": interleaved}, f"{tokens}x{heads}x{dim}")
+            yield Sample(
+                (_rows(rng, tokens, heads, dim), table), {"interleaved": interleaved}, f"{tokens}x{heads}x{dim}"
+            )
 
 
 register_op(

@@ -9,7 +9,17 @@ import numpy as np
 
 from perfxapi import dtypes
 from perfxapi.ops.linear import top_k
-from perfxapi.ops.spec import Attribute, Attributes, OpSpec, Sample, TensorSpec, float32_of, register_op, require, same_as_first
+from perfxapi.ops.spec import (
+    Attribute,
+    Attributes,
+    OpSpec,
+    Sample,
+    TensorSpec,
+    float32_of,
+    register_op,
+    require,
+    same_as_first,
+)
 
 
 def _logsumexp(x: Any) -> Any:
@@ -34,7 +44,7 @@ def _row_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(16)
     for rows, columns in ((1, 1), (3, 33), (2, 5000), (1, 17)):
         yield Sample(((4 * rng.standard_normal((rows, columns))).astype(np.float32),), {}, f"{rows} x {columns}")
-    yield Sample((np.float32([[1, -np.inf, 3], [-np.inf, -np.inf, 0]]),), {}, "minus infinity")
+    yield Sample((np.array([[1, -np.inf, 3], [-np.inf, -np.inf, 0]], np.float32),), {}, "minus infinity")
 
 
 def _infer_rows(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
@@ -57,7 +67,7 @@ def _topk_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(17)
     for rows, columns, k in ((1, 1, 1), (3, 33, 33), (2, 5000, 20)):
         yield Sample((rng.standard_normal((rows, columns)).astype(np.float32),), {"k": k}, f"{rows} x {columns}, k {k}")
-    yield Sample((np.float32([[1, 3, 3, 2, 3, 1]]),), {"k": 4}, "ties")
+    yield Sample((np.array([[1, 3, 3, 2, 3, 1]], np.float32),), {"k": 4}, "ties")
 
 
 register_op(OpSpec("topk", ("x",), _infer_topk, top_k, _topk_samples, (Attribute("k", int),)))
@@ -89,8 +99,8 @@ def _adjust_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(18)
     logits = (3 * rng.standard_normal((2, 50))).astype(np.float32)
     ids, starts = np.array([3, 9, 20, 4, 9], np.int32), np.array([0, 3, 5], np.int32)
-    penalties = tuple(np.float32(pair) for pair in ([1.3, 1.0], [0.2, 0.0], [0.5, 1.5]))
-    bias = np.array([0, 1, 1], np.int32), np.array([7, 7, 49], np.int32), np.float32([2, -np.inf, 1])
+    penalties = tuple(np.array(pair, np.float32) for pair in ([1.3, 1.0], [0.2, 0.0], [0.5, 1.5]))
+    bias = np.array([0, 1, 1], np.int32), np.array([7, 7, 49], np.int32), np.array([2, -np.inf, 1], np.float32)
     yield Sample((logits, ids, starts, np.array([0, 2, 1, 0, 5], np.int32), *penalties, *bias), {}, "two rows")
     empty = np.zeros(0, np.int32)
     none = (logits.copy(), empty, np.zeros(3, np.int32), empty, *penalties, empty, empty, np.zeros(0, np.float32))
@@ -98,7 +108,8 @@ def _adjust_samples() -> Iterable[Sample]:
 
 
 _ADJUST_INPUTS = (
-    "logits", "ids", "starts", "output_counts", "repetition", "frequency", "presence", "bias_rows", "bias_ids", "bias_values",
+    "logits", "ids", "starts", "output_counts", "repetition", "frequency", "presence",
+    "bias_rows", "bias_ids", "bias_values",
 )  # fmt: skip
 register_op(
     OpSpec(
@@ -108,7 +119,7 @@ register_op(
 
 
 def sampling_weights(logits: Any, temperature: float, top_k_limit: int, top_p: float, min_p: float) -> Any:
-    """Unnormalized probabilities, float64, of what survives min_p, top_k and top_p, in that order; temperature above 0."""
+    """Unnormalized probabilities (float64) of what survives min_p, top_k and top_p, in that order. temperature > 0."""
     scaled = logits.astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max())
     weights[weights < min_p] = 0
@@ -137,9 +148,12 @@ def _sample_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(19)
     rows = 24
     logits = (2 * rng.standard_normal((rows, 3000))).astype(np.float32)
-    temperature = rng.choice(np.float32([0, 0.5, 1, 2]), rows)
+    temperature = rng.choice(np.array([0, 0.5, 1, 2], np.float32), rows)
     limits = rng.choice(np.array([0, 1, 5, 100], np.int32), rows)
-    top_p, min_p = rng.choice(np.float32([0.1, 0.9, 1]), rows), rng.choice(np.float32([0, 0.02, 0.5]), rows)
+    top_p, min_p = (
+        rng.choice(np.array([0.1, 0.9, 1], np.float32), rows),
+        rng.choice(np.array([0, 0.02, 0.5], np.float32), rows),
+    )
     # away from the edges of the steps, where float32 and float64 sums may disagree
     uniform = np.float32(rng.random(rows))
     yield Sample((logits, temperature, limits, top_p, min_p, uniform), {}, "mixed settings")

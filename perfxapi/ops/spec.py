@@ -1,7 +1,7 @@
 """What an op is, free of any backend: signature, shape and dtype rule, NumPy reference, samples, cost.
 
-An op lives in one place, its OpSpec. Adding one makes it run (on the reference backend) and be tested (by the conformance kit) on
-every backend at once.
+An op lives in one place, its OpSpec. Adding one makes it run (on the reference backend) and be tested (by the
+conformance kit) on every backend at once.
 """
 
 from __future__ import annotations
@@ -95,10 +95,11 @@ RangesFn = Callable[[Sequence[View], Attributes], dict[int, list[Range]]]
 class OpSpec:
     """One op.
 
-    `reference(*inputs, **attributes)` returns an array or a tuple of arrays; an op that mutates operands writes them in place.
-    `mutates` and `state` name operands by index: those written in place, and those whose contents are read or written only in the
-    byte ranges that `ranges(inputs, attributes)` gives. `decompose(ops, *inputs, **attributes)` computes a fused op by simpler ones.
-    `tolerance` is (relative to the largest magnitude of the result) what rounding may cost a float32 kernel.
+    `reference(*inputs, **attributes)` returns an array or a tuple of arrays; an op that mutates operands writes them in
+    place. `mutates` and `state` name operands by index: those written in place, and those whose contents are read or
+    written only in the byte ranges that `ranges(inputs, attributes)` gives. `decompose(ops, *inputs, **attributes)`
+    computes a fused op by simpler ones. `tolerance` is (relative to the largest magnitude of the result) what rounding
+    may cost a float32 kernel.
     """
 
     name: str
@@ -136,7 +137,9 @@ class OpSpec:
         """Raises InvalidArgumentError where the number of inputs is wrong."""
         expected = len(self.inputs)
         if num_inputs != expected and not (self.is_variadic and num_inputs >= expected):
-            raise InvalidArgumentError(f"{self.name} takes {expected} inputs ({', '.join(self.inputs)}); got {num_inputs}")
+            raise InvalidArgumentError(
+                f"{self.name} takes {expected} inputs ({', '.join(self.inputs)}); got {num_inputs}"
+            )
 
 
 _REGISTRY: dict[str, OpSpec] = {}
