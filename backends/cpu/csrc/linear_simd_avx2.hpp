@@ -1,0 +1,105 @@
+/* The vector layer of the tile kernels for AVX2 with FMA and F16C: half a tile at a time. */
+#ifndef PERFX_CPU_LINEAR_SIMD_AVX2_HPP
+#define PERFX_CPU_LINEAR_SIMD_AVX2_HPP
+
+#include <immintrin.h>
+
+#include "perfx/linear_activations.hpp"
+
+namespace perfx {
+namespace PERFX_VARIANT {
+namespace linear {
+
+struct Simd {
+  static constexpr int kLanes = 8;
+  static constexpr int kMaxTokens = 8;
+  static constexpr int kBatch = 4;
+
+  using F32 = __m256;
+  using I32 = __m256i;
+  using Codes = __m256i;
+  using ActivationLayout = WordPairs;
+
+  static F32 zero() { return _mm256_setzero_ps(); }
+  static I32 zero_int() { return _mm256_setzero_si256(); }
+  static F32 broadcast_float(float value) { return _mm256_set1_ps(value); }
+  static F32 broadcast(const Byte* from) { return _mm256_set1_ps(load_unaligned<float>(from)); }
+  static I32 broadcast_int(const Byte* from) { return _mm256_set1_epi32(load_unaligned<int32_t>(from)); }
+  static F32 load(const void* from) { return _mm256_loadu_ps(static_cast<const float*>(from)); }
+  static void store(void* to, F32 value) { _mm256_storeu_ps(static_cast<float*>(to), value); }
+
+  static F32 widen_float16(const Byte* from) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from)); }
+  static F32 widen_bfloat16(const Byte* from) {
+    const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+  }
+  static F32 widen_uint8(const Byte* from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+  }
+  static F32 widen_int8(const Byte* from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+  }
+
+  static F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
+  static F32 multiply(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
+  static F32 divide(F32 a, F32 b) { return _mm256_div_ps(a, b); }
+  static F32 fused(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
+  static F32 minimum(F32 a, F32 b) { return _mm256_min_ps(a, b); }
+  static F32 maximum(F32 a, F32 b) { return _mm256_max_ps(a, b); }
+  static F32 negate(F32 a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
+  static F32 to_float(I32 a) { return _mm256_cvtepi32_ps(a); }
+  static F32 round(F32 a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static F32 power_of_two(F32 whole) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+  }
+  static uint32_t not_less_equal(F32 a, F32 b) { return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLE_UQ))); }
+
+  static Codes load_codes(const Byte* from) { return _mm256_loadu_si256((const __m256i*)from); }
+  static void store_codes(Byte* to, Codes codes) { _mm256_storeu_si256((__m256i*)to, codes); }
+  static Codes low_nibbles(Codes both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
+  static Codes high_nibbles(Codes both) { return low_nibbles(_mm256_srli_epi16(both, 4)); }
+  static Codes add_fifth_bits(Codes codes, const Byte* bits) {
+    /* Each byte of the 32 bits goes to eight bytes, each of which keeps its own bit. */
+    const __m256i spread = _mm256_shuffle_epi8(
+        broadcast_int(bits), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+    const __m256i mask = _mm256_set1_epi64x(int64_t(0x8040201008040201));
+    const __m256i present = _mm256_cmpeq_epi8(_mm256_and_si256(spread, mask), mask);
+    return _mm256_or_si256(codes, _mm256_and_si256(present, _mm256_set1_epi8(16)));
+  }
+  template <int index>
+  static Codes add_crumbs(Codes codes, Codes crumbs) {
+    constexpr int right = 2 * index - 4;
+    const __m256i moved = right >= 0 ? _mm256_srli_epi16(crumbs, right >= 0 ? right : 0)
+                                     : _mm256_slli_epi16(crumbs, right < 0 ? -right : 0);
+    return _mm256_or_si256(codes, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
+  }
+  template <int column>
+  static F32 column_of(Codes codes) {
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(codes, 8 * column), _mm256_set1_epi32(255)));
+  }
+
+  struct Operand {
+    __m256i even, odd;
+  };
+  static Operand operand(Codes codes) {
+    return {_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16(codes, 8)};
+  }
+
+  template <ActivationFormat format>
+  struct Dot {
+    using Chain = I32;
+    static Chain start(I32 correction) { return correction; }
+    static void add(Chain& chain, Operand weights, const Byte* x, int group) {
+      const __m256i even = _mm256_madd_epi16(weights.even, broadcast_int(x + 8 * group));
+      const __m256i odd = _mm256_madd_epi16(weights.odd, broadcast_int(x + 8 * group + 4));
+      chain = _mm256_add_epi32(chain, _mm256_add_epi32(even, odd));
+    }
+    static I32 finish(Chain chain) { return chain; }
+  };
+};
+
+}  // namespace linear
+}  // namespace PERFX_VARIANT
+}  // namespace perfx
+#endif
