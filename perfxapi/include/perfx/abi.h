@@ -107,7 +107,8 @@ typedef struct PxThread {
 /* What a thread of the pool calls. A status other than PX_OK should be decided from the operands before the work is divided,
  * and so be the same on all threads: then a command list stops exactly there. */
 typedef int32_t (*PxKernelFn)(const PxCall* call, const PxThread* thread);
-/* Looks at dtypes, layouts, shapes and strides only; `data` may be null. Shapes are upper bounds. */
+/* PX_OK: this kernel runs the call; PX_UNSUPPORTED: it does not. Looks at dtypes, layouts, shapes and strides only; `data` may be
+ * null. Shapes are upper bounds. */
 typedef int32_t (*PxAcceptsFn)(const PxCall* call);
 typedef int64_t (*PxWorkspaceFn)(const PxCall* call, int32_t num_threads);
 

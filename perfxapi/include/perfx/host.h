@@ -10,6 +10,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
 
 /* cdef: begin */
 /* The table of this library's kernels. */
@@ -60,6 +63,9 @@ int32_t perfx_pack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, c
 int32_t perfx_unpack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, const void* packed, void* rows_out);
 /* cdef: end */
 
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

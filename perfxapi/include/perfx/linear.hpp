@@ -17,13 +17,19 @@ namespace linear {
 
 constexpr int32_t kNumKernels = 5;
 
+/* A predicate as the ABI wants it. */
+template <int32_t (*Predicate)(const PxCall*)>
+int32_t accepts(const PxCall* call) {
+  return Predicate(call) ? PX_OK : PX_UNSUPPORTED;
+}
+
 template <class Target>
 constexpr PxKernel kKernels[kNumKernels] = {
-    {"linear", accepts_linear, linear_workspace_bytes<Target>, run_linear<Target>},
-    {"multi_linear", accepts_linear, linear_workspace_bytes<Target>, run_linear<Target>},
-    {"gated_linear", accepts_gated_linear, gated_workspace_bytes<Target>, run_gated_linear<Target>},
-    {"vocab_topk", accepts_vocab_topk, vocab_workspace_bytes<Target>, run_vocab_topk<Target>},
-    {"embedding", accepts_embedding, nullptr, run_embedding},
+    {"linear", accepts<accepts_linear>, linear_workspace_bytes<Target>, run_linear<Target>},
+    {"multi_linear", accepts<accepts_linear>, linear_workspace_bytes<Target>, run_linear<Target>},
+    {"gated_linear", accepts<accepts_gated_linear>, gated_workspace_bytes<Target>, run_gated_linear<Target>},
+    {"vocab_topk", accepts<accepts_vocab_topk>, vocab_workspace_bytes<Target>, run_vocab_topk<Target>},
+    {"embedding", accepts<accepts_embedding>, nullptr, run_embedding},
 };
 
 }  // namespace linear
