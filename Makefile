@@ -1,0 +1,149 @@
+# Everything a developer runs. All of it happens in .venv, which the first call makes; `make help` lists the targets.
+#
+# A fresh machine needs Python 3.11 or later, a C++17 compiler and make. CMake and Ninja come from the package index.
+
+PYTHON ?= python3
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PROMPT ?= The capital of France is
+MODEL ?= gemma3-270m
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# uv is several times quicker than pip; pip is what remains where uv cannot be had or cannot reach the package index.
+INSTALL := scripts/install.sh $(BIN)/python
+BACKEND := backends/cpu
+NATIVE := $(BACKEND)/perfxapi_backend_cpu/_native.so
+CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
+
+PROJECTS := pyproject.toml $(wildcard backends/*/pyproject.toml) llm/pyproject.toml
+NATIVE_SOURCES := $(shell find $(BACKEND) perfxapi/include -name build -prune -o \
+	\( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.map' -o -name CMakeLists.txt \) -print)
+CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h')
+
+# ---- environment: each stamp is redone only when what it depends on has changed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.tools: constraints.txt | $(BIN)/python
+	$(INSTALL) pip hatchling editables scikit-build-core cmake ninja
+	@touch $@
+
+# The backend is installed without its native part: that is built in place below, incrementally.
+$(VENV)/.installed: $(PROJECTS) constraints.txt $(VENV)/.tools
+	$(INSTALL) --no-build-isolation -C wheel.cmake=false -e . -e $(BACKEND) -e './llm[gemma3]' --group dev
+	@touch $@
+
+$(NATIVE): $(NATIVE_SOURCES) $(VENV)/.tools
+	@$(CMAKE) -S $(BACKEND) -B build/native -G Ninja -DPERFX_TESTS=ON --log-level=WARNING >/dev/null
+	$(CMAKE) --build build/native --target perfx_native -j $(JOBS)
+	@$(CMAKE) --install build/native --prefix $(BACKEND) --component native >/dev/null
+	@touch $@
+
+$(VENV)/.bench: constraints.txt $(VENV)/.installed
+	$(INSTALL) --group bench
+	-CMAKE_ARGS=-DGGML_NATIVE=ON $(INSTALL) --no-binary llama-cpp-python --group peers
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed $(NATIVE)  ## Make .venv with every distribution of the workspace (editable) and the tools
+
+# ---- the two commands
+
+.PHONY: demo
+demo: install  ## Generate text from the real Gemma 3 270M; print tokens per second and which backend ran which op
+	$(BIN)/perfxlm run $(MODEL) "$(PROMPT)" --max-tokens 48 --temperature 0 --explain
+
+.PHONY: test
+test: install test-native  ## Run the tests that need no more than a few minutes
+	$(BIN)/pytest -m "not slow and not peer"
+
+# ---- tests
+
+.PHONY: test-native
+test-native: $(NATIVE)
+	@$(CMAKE) --build build/native -j $(JOBS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir build/native --output-on-failure
+
+.PHONY: test-slow
+test-slow: install
+	$(BIN)/pytest -m "slow and not peer"
+
+.PHONY: test-peer
+test-peer: $(VENV)/.bench install
+	$(BIN)/pytest -m peer
+
+.PHONY: sanitize
+sanitize: $(VENV)/.tools  ## Run the native tests under AddressSanitizer with UBSan, and under ThreadSanitizer
+	scripts/sanitize.sh $(BACKEND) $(JOBS)
+
+.PHONY: test-riscv64
+test-riscv64: $(VENV)/.tools  ## Cross-compile the native library for riscv64 and run its tests under qemu
+	scripts/cross_test.sh riscv64 $(BACKEND) $(JOBS)
+
+.PHONY: test-aarch64
+test-aarch64: $(VENV)/.tools  ## The same for aarch64
+	scripts/cross_test.sh aarch64 $(BACKEND) $(JOBS)
+
+.PHONY: fuzz
+fuzz: install  ## Feed damaged GGUF files to the reader for two minutes
+	$(BIN)/python tests/fuzz/fuzz_gguf.py --seconds 120
+
+.PHONY: test-all
+test-all: test test-slow test-peer sanitize test-riscv64 test-aarch64 fuzz test-packages  ## Everything: test, slow, peers, sanitizers, cross builds, fuzzing, packages
+
+.PHONY: test-packages
+test-packages: $(VENV)/.tools  ## Install the distributions in fresh environments, as users do
+	scripts/test_packages.sh
+
+# ---- checks
+
+.PHONY: lint
+lint: install  ## Check style, types, layers, generated documents and house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python scripts/house_rules.py
+
+.PHONY: format
+format: install  ## Rewrite Python and C++ sources in the project's style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+.PHONY: docs
+docs: install  ## Write docs/generated anew
+	$(BIN)/python docs/generate.py
+
+# ---- measuring, packing, cleaning
+
+.PHONY: bench
+bench: $(VENV)/.bench install  ## Measure beside the peers that are installed; writes docs/performance (BENCH="..." passes options)
+	$(BIN)/python -m bench $(BENCH)
+
+.PHONY: wheels
+wheels: $(VENV)/.tools  ## Build the wheel of every distribution for this machine into dist/
+	rm -rf dist
+	for project in . $(dir $(wildcard backends/*/pyproject.toml)) llm; do \
+		$(PIP) wheel --no-deps --wheel-dir dist "$$(realpath $$project)"; done
+	ls -l dist
+
+.PHONY: clean
+clean:  ## Remove what was built (not .venv)
+	rm -rf build dist backends/*/build backends/*/include .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f backends/*/perfxapi_backend_*/_native.so
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# test_packages.sh: installs the distributions as users do (no editable install, no shared build folder) and runs one op on cpu.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+check='import numpy as np, perfxapi as px
+a = np.eye(32, dtype=np.float32)
+y = px.nn.linear(px.asarray(a, device="cpu"), px.constant(a, px.float32, a.shape), activation_format="float32")
+np.testing.assert_array_equal(np.asarray(y), a)
+(row,) = px.explain().rows
+assert row.ran_on.startswith("cpu"), row
+print("runs on", px.get_device("cpu"))'
+
+echo "1. pip install . ./backends/cpu from the checkout"
+python3 -m venv "$work/checkout"
+"$work/checkout/bin/pip" --quiet install -c constraints.txt . ./backends/cpu
+(cd "$work" && ./checkout/bin/python -c "$check")
+
+echo "2. source distributions, built in isolation away from the checkout"
+python3 -m venv "$work/source"
+"$work/source/bin/pip" --quiet install -c constraints.txt build
+"$work/source/bin/python" -m build --sdist --outdir "$work/sdist" . >/dev/null
+"$work/source/bin/python" -m build --sdist --outdir "$work/sdist" backends/cpu >/dev/null
+python3 -m venv "$work/user"
+(cd "$work" && ./user/bin/pip --quiet install sdist/perfxapi-*.tar.gz sdist/perfxapi_backend_cpu-*.tar.gz && ./user/bin/python -c "$check")
