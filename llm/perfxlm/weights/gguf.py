@@ -42,8 +42,8 @@ _SCALARS: Final[dict[int, np.dtype[Any]]] = {
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 
 # Limits far above any real file's, so that a hostile one is refused at once.
-_MAX_ENTRIES = 1 << 16  # metadata pairs, and tensors
-_MAX_WALKED = 1 << 20  # strings in arrays and nested arrays, which have to be walked one by one, in the whole file
+_MAX_PAIRS, _MAX_TENSORS = 1 << 12, 1 << 14
+_MAX_STRINGS, _MAX_NESTED = 1 << 20, 1 << 12  # strings in arrays, and arrays in arrays, of the whole file
 _MAX_DEPTH = 4
 _MAX_NAME_BYTES = 65535
 _MAX_STRING_BYTES = 1 << 26
@@ -82,7 +82,7 @@ class _Parser:
         self.file = MappedFile(path)
         self.view = self.file.data.data
         self.position = 0
-        self.walked = 0
+        self.num_strings = self.num_nested = 0
 
     def parse(self) -> GGUFFile:
         """The whole file."""
@@ -111,8 +111,8 @@ class _Parser:
             raise self._error(
                 4, "version", f"version {version} is not supported (2 and 3 are); convert the model again"
             )
-        num_tensors = self._count("tensor count", 24, _MAX_ENTRIES)  # name, ndim, type and offset take that much
-        return num_tensors, self._count("metadata count", 13, _MAX_ENTRIES)
+        num_tensors = self._count("tensor count", 24, _MAX_TENSORS)  # name, ndim, type and offset take that much
+        return num_tensors, self._count("metadata count", 13, _MAX_PAIRS)
 
     def _alignment(self, metadata: Metadata) -> int:
         alignment = metadata.integer("general.alignment", _DEFAULT_ALIGNMENT)
@@ -145,7 +145,8 @@ class _Parser:
             return self._strings(self._count(where, HEADER_BYTES), key)
         if kind == _ARRAY:
             count = self._count(where, 12)
-            self._walk(count, key)
+            self.num_nested += count
+            self._check_total(self.num_nested, _MAX_NESTED, "nested arrays", key)
             return [self._array(key, depth + 1) for _ in range(count)]
         raise self._error(start, f"element type of {_shown(key)}", f"unknown value type {kind}; GGUF has 0 to 12")
 
@@ -164,7 +165,8 @@ class _Parser:
         return numbers
 
     def _strings(self, count: int, key: str) -> StringArray:
-        self._walk(count, key)
+        self.num_strings += count
+        self._check_total(self.num_strings, _MAX_STRINGS, "strings in arrays", key)
         first = self.position
         ends = string_ends(self.file.data, first, count)
         if isinstance(ends, int):
@@ -172,11 +174,9 @@ class _Parser:
         self.position = int(ends[-1]) if count else first
         return StringArray(self.file.path, key, self.file.data, ends, first)
 
-    def _walk(self, count: int, key: str) -> None:
-        self.walked += count
-        if self.walked > _MAX_WALKED:
-            problem = f"more than {_MAX_WALKED} strings and nested arrays in the file's metadata"
-            raise self._error(self.position, _shown(key), problem)
+    def _check_total(self, total: int, limit: int, what: str, key: str) -> None:
+        if total > limit:
+            raise self._error(self.position, _shown(key), f"more than {limit} {what} in the file's metadata")
 
     # Tensors
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,8 +17,11 @@ from perfxapi.errors import FileFormatError
 HEADER_BYTES = 8
 """Bytes of the little-endian length before every string."""
 
+_LENGTH = struct.Struct("<Q")
 _WINDOW_BYTES = 1 << 18
-_FEW, _MANY = 16, 4096  # strings walked one by one before the fast way is tried again
+_SHORT_BYTES = HEADER_BYTES + 255
+_FEW, _MANY = 64, 1 << 14  # strings walked one by one before the fast way is tried again
+_FAR = 1 << 62  # past the end of any file
 
 
 class StringArray:
@@ -104,24 +108,19 @@ def string_ends(data: npt.NDArray[np.uint8], first: int, count: int) -> npt.NDAr
     caller makes sure that `count` strings of no bytes would fit.
     """
     ends = np.empty(count, np.int64)
-    done, position, steps = 0, first, _FEW
+    done, position, steps = 0, first, 0
     while done < count:
-        found = _chain_of_short_strings(data[position : position + _WINDOW_BYTES])[: count - done]
-        ends[done : done + len(found)] = found + position
-        done += len(found)
-        if len(found):
-            start, position = (position + int(found[-2]) if len(found) > 1 else position, position + int(found[-1]))
-            if position > data.size:
-                return start
-        steps = _FEW if len(found) > _MANY // 8 else min(2 * steps, _MANY)
-        for _ in range(min(steps, count - done)):
-            start, position = position, position + HEADER_BYTES
-            if position <= data.size:
-                position += int.from_bytes(data[start:position].tobytes(), "little")
-            if position > data.size:
-                return start
-            ends[done] = position
-            done += 1
+        window = data[position : position + min(_WINDOW_BYTES, (count - done) * _SHORT_BYTES)]
+        found = _chain_of_short_strings(window) if count - done >= _FEW else ends[:0]
+        steps = 0 if len(found) >= _FEW else min(max(2 * steps, _FEW), _MANY)
+        if steps:
+            found = _walk_strings(window.tobytes(), steps)
+        found = position + found[: count - done]
+        last = int(found[-2]) if len(found) > 1 else position
+        if not len(found) or found[-1] > data.size:
+            return last
+        ends[done : done + len(found)] = found
+        done, position = done + len(found), int(found[-1])
     return ends
 
 
@@ -136,6 +135,19 @@ def _chain_of_short_strings(window: npt.NDArray[np.uint8]) -> npt.NDArray[np.int
     ends = headers + HEADER_BYTES + window[headers]
     breaks = np.flatnonzero(ends[:-1] != headers[1:])
     return ends[: breaks[0] + 1] if len(breaks) else ends
+
+
+def _walk_strings(window: bytes, count: int) -> npt.NDArray[np.int64]:
+    """As above for strings of any kind, one by one, and at most `count`."""
+    found: list[int] = []
+    position, last = 0, len(window) - HEADER_BYTES
+    for _ in range(count):
+        if position > last:
+            break
+        position += HEADER_BYTES + _LENGTH.unpack_from(window, position)[0]
+        found.append(position)
+    found[-1:] = [min(end, _FAR) for end in found[-1:]]  # only the last can be past the window, and past 64 bits
+    return np.array(found, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
