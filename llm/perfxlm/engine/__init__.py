@@ -1,0 +1,1 @@
+"""The engine: schedules requests, runs the model, samples, and delivers tokens."""

@@ -1,0 +1,113 @@
+"""The engine: requests in, one step at a time, outputs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from perfxapi.errors import DeviceLostError, InvalidArgumentError
+from perfxlm.engine.completion import Completion, RequestGroup
+from perfxlm.engine.metrics import EngineMetrics
+from perfxlm.engine.request import Request
+from perfxlm.engine.runner import ModelRunner, StepResult
+from perfxlm.engine.scheduler import Scheduler
+from perfxlm.errors import EngineStoppedError
+from perfxlm.outputs import RequestOutput
+
+MAX_LOSSES_IN_A_ROW = 3
+"""After so many lost devices without a step between them the engine gives up."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class EngineCore:
+    """Serves many requests at once. Not thread-safe: one thread adds, steps and aborts."""
+
+    def __init__(self, scheduler: Scheduler, make_runner: Callable[[], ModelRunner]) -> None:
+        """`make_runner` gives a runner with a fresh KV cache on a usable device, also after one was lost."""
+        self.scheduler = scheduler
+        self.metrics = EngineMetrics()
+        self._make_runner = make_runner
+        self.runner = make_runner()
+        self._groups: dict[str, RequestGroup] = {}
+        self._completions: dict[Request, tuple[RequestGroup, Completion]] = {}
+        self._losses_in_a_row = 0
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether there is work for `step`."""
+        return self.scheduler.has_unfinished
+
+    def add(self, group: RequestGroup) -> None:
+        """Queues a request's sequences. Raises InvalidArgumentError if its id is in use."""
+        if group.request_id in self._groups:
+            raise InvalidArgumentError(f"request_id {group.request_id!r} is in use")
+        if not self.has_unfinished:
+            self.metrics.start_clock()
+        self._groups[group.request_id] = group
+        for completion in group.completions:
+            self._completions[completion.request] = group, completion
+            self.scheduler.add(completion.request)
+
+    def step(self) -> list[RequestOutput]:
+        """Advances every scheduled request by one step; returns what their callers want to see of it."""
+        schedule = self.scheduler.schedule()
+        if not schedule.requests:
+            return []
+        try:
+            result = self.runner.run(schedule)
+        except DeviceLostError as error:
+            return self._move_on(error)
+        self._losses_in_a_row = 0
+        self.scheduler.complete(schedule)
+        outputs = self._deliver(result)
+        self.metrics.record(schedule, len(result.requests))
+        return outputs
+
+    def abort(self, request_id: str) -> RequestOutput | None:
+        """Ends a request early; what it had made so far is returned. None if there is no such request."""
+        group = self._groups.get(request_id)
+        if group is None:
+            return None
+        for completion in group.completions:
+            self.scheduler.abort(completion.request)
+        output = group.output()
+        self._forget(group)
+        return output
+
+    def recompute(self, request: Request) -> None:
+        """Drops what a running request has in the KV cache; it is computed again from its tokens."""
+        self.scheduler.recompute(request)
+
+    def _deliver(self, result: StepResult) -> list[RequestOutput]:
+        changed: dict[str, list[Completion]] = {}
+        for request, token_id in zip(result.requests, result.token_ids, strict=True):
+            group, completion = self._completions[request]
+            completion.take_token(token_id)
+            group.note_token()
+            changed.setdefault(group.request_id, []).append(completion)
+        self.scheduler.remove_finished(result.requests)
+        groups = [self._groups[request_id] for request_id in changed]
+        outputs = [group.output(changed[group.request_id]) for group in groups if group.has_output]
+        for group in groups:
+            if group.is_finished:
+                self.metrics.num_finished += 1
+                self._forget(group)
+        return outputs
+
+    def _forget(self, group: RequestGroup) -> None:
+        del self._groups[group.request_id]
+        for completion in group.completions:
+            del self._completions[completion.request]
+
+    def _move_on(self, error: DeviceLostError) -> list[RequestOutput]:
+        """The device is gone, and the KV cache with it: everything that ran is computed again in a fresh one."""
+        self._losses_in_a_row += 1
+        self.metrics.num_device_losses += 1
+        if self._losses_in_a_row > MAX_LOSSES_IN_A_ROW:
+            raise EngineStoppedError(f"the device was lost {self._losses_in_a_row} times in a row") from error
+        _LOGGER.warning("device lost (%s): %d requests are computed again", error, len(self.scheduler.running))
+        self.runner = self._make_runner()
+        for request in self.scheduler.running[::-1]:
+            self.recompute(request)
+        return []
