@@ -34,7 +34,7 @@ from perfxapi.ledger import Explanation
 from perfxapi.native import include_dir, native_seconds, set_num_threads
 from perfxapi.ops.spec import TensorSpec
 from perfxapi.policy import all_devices, get_device, use_device
-from perfxapi.settings import Settings, settings
+from perfxapi.settings import settings
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,6 @@ __all__ = [
     "Device",
     "Dim",
     "Explanation",
-    "Settings",
     "TensorSpec",
     "all_devices",
     "apply",

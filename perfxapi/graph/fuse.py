@@ -17,42 +17,45 @@ Supports = Callable[[Node], bool]
 
 
 class _Fuser:
-    """One graph being rewritten. `produced_by`, `uses` and `readers` describe it as it stands."""
+    """One graph being rewritten. `produced_by`, `uses` and `readers` describe it as it stands.
+
+    Nodes keep their places while patterns are matched; a removed one leaves None. A rewrite costs no pass over the graph.
+    """
 
     def __init__(self, graph: Graph, supports: Supports) -> None:
-        self.graph, self.supports = graph, supports
-        self.refresh()
-
-    def refresh(self) -> None:
-        self.uses = self.graph.uses()
-        self.produced_by = {value: node for node in self.graph.nodes for value in node.outputs}
+        self.supports = supports
+        self.places: list[Node | None] = list(graph.nodes)
+        self.uses = graph.uses()
+        self.produced_by = {value: node for node in graph.nodes for value in node.outputs}
         self.readers: dict[Value, list[Node]] = {}
-        for node in self.graph.nodes:
+        self._place_of = {id(node): place for place, node in enumerate(graph.nodes)}
+        for node in graph.nodes:
             for value in node.values_read():
                 self.readers.setdefault(value, []).append(node)
 
-    def producer(self, view: View, op: str, *, sole_use: bool = True) -> Node | None:
-        """The node of kind `op` whose whole result `view` is, used nowhere else unless allowed."""
+    def producer(self, view: View, op: str) -> Node | None:
+        """The node of kind `op` whose whole result `view` is, where nothing else uses it."""
         if not is_whole(view):
             return None
         node = self.produced_by.get(view.buffer)
-        if node is None or node.spec.name != op or (sole_use and self.uses[view.buffer] != 1):
-            return None
-        return node
+        return node if node is not None and node.spec.name == op and self.uses[view.buffer] == 1 else None
 
     def replace(self, fused: Node, removed: Iterable[Node], at: Node) -> bool:
-        """Puts `fused` in the place of `at` and drops `removed`, if the target supports it."""
+        """Puts `fused` in the place of `at` (one of `removed`), if the target supports it."""
         if not self.supports(fused):
             return False
-        gone = {id(node) for node in removed}
-        nodes: list[Node] = []
-        for node in self.graph.nodes:
-            if node is at:
-                nodes.append(fused)
-            if id(node) not in gone:
-                nodes.append(node)
-        self.graph.nodes = nodes
-        self.refresh()
+        place = self._place_of[id(at)]
+        for node in removed:
+            self.places[self._place_of.pop(id(node))] = None
+            for value in node.values_read():
+                self.uses[value] -= 1
+                self.readers[value].remove(node)
+        self.places[place] = fused
+        self._place_of[id(fused)] = place
+        self.produced_by.update(dict.fromkeys(fused.outputs, fused))
+        for value in fused.values_read():
+            self.uses[value] += 1
+            self.readers[value].append(fused)
         return True
 
 
@@ -126,18 +129,22 @@ def _fuse_multi_linear(fuser: _Fuser, node: Node) -> bool:
     return fuser.replace(fused, group, group[0])
 
 
-_PASSES = (_fuse_norm_rope, _fuse_gated_linear, _fuse_residual_norm, _fuse_multi_linear)
+_PASSES: tuple[Callable[[_Fuser, Node], bool], ...] = (
+    _fuse_norm_rope,
+    _fuse_gated_linear,
+    _fuse_residual_norm,
+    _fuse_multi_linear,
+)
 
 
 def fuse(graph: Graph, supports: Supports) -> Graph:
     """A copy of the graph with every pattern that `supports` allows fused."""
-    fuser = _Fuser(Graph(graph.inputs, list(graph.nodes), graph.outputs), supports)
+    fuser = _Fuser(graph, supports)
     for rewrite in _PASSES:
-        position = 0
-        while position < len(fuser.graph.nodes):
-            before = len(fuser.graph.nodes)
-            changed = rewrite(fuser, fuser.graph.nodes[position])
-            # a rewrite drops nodes at or before this position; step back so that none is missed
-            position = max(0, position + 1 - (before - len(fuser.graph.nodes))) if changed else position + 1
-    fuser.graph.validate()
-    return fuser.graph
+        for place in range(len(fuser.places)):
+            node = fuser.places[place]
+            if node is not None:
+                rewrite(fuser, node)
+    fused = Graph(graph.inputs, [node for node in fuser.places if node is not None], graph.outputs)
+    fused.validate()
+    return fused
