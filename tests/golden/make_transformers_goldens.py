@@ -65,7 +65,7 @@ GEMMA_ROPE = {
 
 def models() -> dict[str, PreTrainedModel]:
     """One model per feature set, by the name of its folder."""
-    gemma = {**COMMON, "num_hidden_layers": 7, "sliding_window": 24, "query_pre_attn_scalar": 24}
+    gemma = {**COMMON, "num_hidden_layers": 7, "sliding_window": 24, "query_pre_attn_scalar": 16}
     vision = SiglipVisionConfig(
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4
     )
@@ -94,7 +94,7 @@ def models() -> dict[str, PreTrainedModel]:
         "gemma3": Gemma3ForCausalLM(Gemma3TextConfig(**gemma)),
         "gemma3-softcap": Gemma3ForCausalLM(
             Gemma3TextConfig(
-                **{**gemma, "num_hidden_layers": 4},
+                **{**gemma, "num_hidden_layers": 4, "query_pre_attn_scalar": 24},
                 rope_parameters=GEMMA_ROPE,
                 final_logit_softcapping=5.0,
                 layer_types=["sliding_attention", "full_attention"] * 2,

@@ -62,7 +62,7 @@ class Stepper:
         return np.split(np.array(outputs["logits"]), np.cumsum(counts)[:-1])
 
     def _slots(self, request: int, positions: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
-        blocks = self._block_table[request][positions // self._block_size]
+        blocks: npt.NDArray[np.int_] = self._block_table[request][positions // self._block_size]
         return blocks * self._block_size + positions % self._block_size
 
 

@@ -10,13 +10,16 @@ import pytest
 from perfxlm.weights.loader import open_model
 from stepper import Chunk, Stepper
 
+Tokens = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
 TINY = Path(__file__).parent.parent / "data" / "tiny"
 NAMES = sorted(folder.name for folder in TINY.iterdir() if folder.is_dir())
 TOLERANCE = 1e-4
 """Allowed difference over the largest logit: rounding of float32 sums in another order, through seven layers."""
 
 
-def golden(name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+def golden(name: str) -> tuple[Tokens, Floats]:
     """Token ids [sequences, length] and logits [sequences, length, vocab_size]."""
     with np.load(TINY / name / "golden.npz") as stored:
         return stored["tokens"], stored["logits"]
@@ -26,7 +29,7 @@ def stepper(name: str, device: str, num_requests: int = 2) -> Stepper:
     return Stepper(open_model(TINY / name).build(), device, num_requests=num_requests, max_len=64)
 
 
-def assert_close(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> None:
+def assert_close(got: Floats, expected: Floats) -> None:
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= TOLERANCE * np.abs(expected).max()
 
@@ -52,7 +55,7 @@ def test_chunks_of_two_requests_mixed_in_steps(name: str, device: str) -> None:
         [(0, tokens[0, 50:51]), (1, tokens[1, 41:64])],
         [(0, tokens[0, 51:])],
     ]
-    got: dict[int, list[npt.NDArray[np.float32]]] = {0: [], 1: []}
+    got: dict[int, list[Floats]] = {0: [], 1: []}
     for chunks in steps:
         for (request, _), rows in zip(chunks, step(chunks), strict=True):
             got[request].append(rows)
