@@ -44,6 +44,7 @@ class Executable:
         if missing:
             raise InvalidArgumentError(f"compile: no bound is given for {', '.join(sorted(missing))}")
         self.device, self.bounds = device, dict(bounds)
+        self._bound_calls: dict[int, tuple[Node, OpCall]] = {}
         self.graph = fuse(graph, self._supports)
         self._buffers = {value: Buffer(0, name=value.name) for value in self._values()}
         self._choices = [choose(self._at_bounds(node), device) for node in self.graph.nodes]
@@ -57,6 +58,7 @@ class Executable:
             Counter(choice.row for choice in self._choices) if self._segment and not self._foreign_space else None
         )
         self._bind_inputs()
+        self._bound_calls.clear()
 
     # ---- planning
 
@@ -69,6 +71,12 @@ class Executable:
         return not choice.reason
 
     def _at_bounds(self, node: Node) -> OpCall:
+        """The call of a node at its largest sizes, without memory."""
+        if id(node) not in self._bound_calls:
+            self._bound_calls[id(node)] = (node, self._bind_call(node))
+        return self._bound_calls[id(node)][1]
+
+    def _bind_call(self, node: Node) -> OpCall:
         inputs = tuple(bind(view, view.buffer, self.bounds) for view in node.inputs)
         outputs = tuple(bind(value.view(), value, self.bounds) for value in node.outputs)  # type: ignore[arg-type]
         return OpCall(node.spec.name, inputs, outputs, node.attributes)

@@ -19,7 +19,7 @@ Supports = Callable[[Node], bool]
 class _Fuser:
     """One graph being rewritten. `produced_by`, `uses` and `readers` describe it as it stands.
 
-    Nodes keep their places while patterns are matched; a removed one leaves None. A rewrite costs no pass over the graph.
+    Nodes keep their places while patterns are matched, a removed one leaving None: no rewrite goes through the graph.
     """
 
     def __init__(self, graph: Graph, supports: Supports) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from perfxapi.allocator import ALIGNMENT
 
 
@@ -28,33 +31,27 @@ class MemoryPlan:
 
 
 def plan_memory(lifetimes: Sequence[Lifetime]) -> MemoryPlan:
-    """Places the largest blocks first, each at the lowest offset where it overlaps no other block alive at the same
-    time.
-    """
-    offsets = [0] * len(lifetimes)
-    placed: list[int] = []
-    arena = 0
-    for index in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i)):
-        block = lifetimes[index]
-        size = _aligned(block.nbytes)
-        alive = [
-            (offsets[other], offsets[other] + _aligned(lifetimes[other].nbytes))
-            for other in placed
-            if lifetimes[other].first <= block.last and block.first <= lifetimes[other].last
-        ]
-        offsets[index] = _lowest_gap(sorted(alive), size)
-        placed.append(index)
-        arena = max(arena, offsets[index] + size)
-    return MemoryPlan(tuple(offsets), arena)
+    """Places the largest blocks first, each at the lowest offset where it overlaps no block alive at the same time."""
+    sizes = np.array([_aligned(block.nbytes) for block in lifetimes], np.int64)
+    first = np.array([block.first for block in lifetimes], np.int64)
+    last = np.array([block.last for block in lifetimes], np.int64)
+    starts = np.zeros(len(lifetimes), np.int64)
+    is_placed = np.zeros(len(lifetimes), bool)
+    for index in np.argsort(-sizes, kind="stable"):
+        alive = is_placed & (first <= last[index]) & (first[index] <= last)
+        starts[index] = _lowest_gap(starts[alive], sizes[alive], int(sizes[index]))
+        is_placed[index] = True
+    return MemoryPlan(tuple(starts.tolist()), int((starts + sizes).max(initial=0)))
 
 
 def _aligned(nbytes: int) -> int:
     return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
 
 
-def _lowest_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+def _lowest_gap(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], size: int) -> int:
     offset = 0
-    for start, stop in taken:
+    order = np.argsort(starts)
+    for start, stop in zip(starts[order].tolist(), (starts + sizes)[order].tolist(), strict=True):
         if start - offset >= size:
             break
         offset = max(offset, stop)
