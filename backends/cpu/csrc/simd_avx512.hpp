@@ -14,6 +14,7 @@ namespace PERFX_VARIANT {
 
 constexpr int kLanes = 16;
 constexpr int kTileRows = 8;
+constexpr int kTileVectors = 16;
 
 struct F {
   __m512 v;
@@ -55,7 +56,9 @@ inline F from_bits(I x) { return {_mm512_castsi512_ps(x.v)}; }
 inline I operator+(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I operator-(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I shift_left(I x, int n) { return {_mm512_slli_epi32(x.v, n)}; }
+inline I shift_right(I x, int n) { return {_mm512_srai_epi32(x.v, n)}; }
 inline I bit_and(I a, I b) { return {_mm512_and_si512(a.v, b.v)}; }
+inline I bit_or(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline I bit_xor(I a, I b) { return {_mm512_xor_si512(a.v, b.v)}; }
 
 inline M less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }

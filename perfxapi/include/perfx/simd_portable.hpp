@@ -22,13 +22,15 @@
  *   load_half, load_half_first, store_half, store_half_first    float16 in memory, rounded to nearest even
  *   + - * / of F; fma(a, b, c) = a * b + c, rounded once
  *   min(a, b), max(a, b)   b where either is NaN
- *   bits, from_bits        F as I and back; + - of I; shift_left(I, n); bit_and, bit_xor
+ *   bits, from_bits        F as I and back; + - of I; shift_left(I, n), shift_right (keeps the
+ *                          sign); bit_and, bit_or, bit_xor
  *   less, less_equal       of F, false where either is NaN;   any_bit(I a, I b): a & b is not 0
  *   first(n)               true in the first n lanes;   both(M, M)
  *   select(m, a, b)        a where m, else b;   mask_bits(M): bit i is lane i
  *   reduce_add             ((((l0+l8)+(l4+l12))+...): lanes i and i+8, then i+4, i+2, i+1
  *   reduce_max
- *   kTileRows              query rows that attention keeps in registers for one vector of keys (paged_attention.hpp)
+ *   kTileRows              4 or 8: query rows that attention works on at once (attention_tile.hpp)
+ *   kTileVectors           accumulators, each an F, that stay in registers beside two more F: kTileRows or a multiple
  *
  * Operations are IEEE 754 with round to nearest even and without flushing of subnormal numbers, so every layer computes
  * the same bits.
@@ -48,6 +50,7 @@ namespace PERFX_VARIANT {
 
 constexpr int kLanes = 16;
 constexpr int kTileRows = 4;
+constexpr int kTileVectors = 4;
 
 typedef float FloatLanes __attribute__((vector_size(64)));
 typedef int32_t IntLanes __attribute__((vector_size(64)));
@@ -164,7 +167,9 @@ inline F from_bits(I x) {
 inline I operator+(I a, I b) { return {a.v + b.v}; }
 inline I operator-(I a, I b) { return {a.v - b.v}; }
 inline I shift_left(I x, int n) { return {x.v << n}; }
+inline I shift_right(I x, int n) { return {x.v >> n}; }
 inline I bit_and(I a, I b) { return {a.v & b.v}; }
+inline I bit_or(I a, I b) { return {a.v | b.v}; }
 inline I bit_xor(I a, I b) { return {a.v ^ b.v}; }
 
 inline M less(F a, F b) { return {a.v < b.v}; }

@@ -2,7 +2,11 @@
 #ifndef PERFX_KERNELS_GENERAL_HPP
 #define PERFX_KERNELS_GENERAL_HPP
 
+#include "perfx/kernels/elementwise.hpp"
+#include "perfx/kernels/kv_cache.hpp"
 #include "perfx/kernels/norm.hpp"
+#include "perfx/kernels/paged_attention.hpp"
+#include "perfx/kernels/rope.hpp"
 #include "perfx/kernels/rows.hpp"
 
 namespace perfx {
@@ -12,6 +16,23 @@ static const PxKernel kGeneralKernels[] = {
     {"rms_norm", accepts_rms_norm, nullptr, run_rms_norm},
     {"add_rms_norm", accepts_add_rms_norm, nullptr, run_add_rms_norm},
     {"norm_add_rms_norm", accepts_norm_add_rms_norm, nullptr, run_norm_add_rms_norm},
+    {"rope_table", accepts_rope_table, nullptr, run_rope_table},
+    {"rope", accepts_rope, nullptr, run_rope},
+    {"norm_rope", accepts_norm_rope, nullptr, run_norm_rope},
+    {"kv_write", accepts_kv_write, nullptr, run_kv_write},
+    {"paged_attention", accepts_paged_attention, paged_attention_workspace, run_paged_attention},
+    {"gated_activation", accepts_gated_activation, nullptr, run_gated_activation},
+    {"gelu_tanh", accepts_unary, nullptr, run_unary<gelu_tanh>},
+    {"silu", accepts_unary, nullptr, run_unary<silu>},
+    {"tanh", accepts_unary, nullptr, run_unary<tanh>},
+    {"exp", accepts_unary, nullptr, run_unary<exp>},
+    {"sigmoid", accepts_unary, nullptr, run_unary<sigmoid>},
+    {"add", accepts_binary, nullptr, run_binary<add>},
+    {"subtract", accepts_binary, nullptr, run_binary<subtract>},
+    {"multiply", accepts_binary, nullptr, run_binary<multiply>},
+    {"divide", accepts_binary, nullptr, run_binary<divide>},
+    {"maximum", accepts_binary, nullptr, run_binary<maximum>},
+    {"minimum", accepts_binary, nullptr, run_binary<minimum>},
     {"take_rows", accepts_take_rows, nullptr, run_take_rows},
 };
 constexpr int32_t kNumGeneralKernels = int32_t(sizeof(kGeneralKernels) / sizeof(kGeneralKernels[0]));
