@@ -20,7 +20,7 @@ from perfxapi import dtypes
 from perfxapi.dtypes import DType
 from perfxapi.errors import FileFormatError
 from perfxlm.weights.metadata import HEADER_BYTES, Metadata, StringArray, string_ends
-from perfxlm.weights.tensor import MappedFile, WeightTensor
+from perfxlm.weights.tensor import MappedFile, WeightTensor, is_pickle, pickle_error
 
 MAGIC: Final = b"GGUF"
 
@@ -102,6 +102,8 @@ class _Parser:
     def _header(self) -> tuple[int, int]:
         """Number of tensors and of metadata pairs."""
         magic = bytes(self._take(4, "magic"))
+        if magic != MAGIC and is_pickle(self.file.path):
+            raise pickle_error(self.file.path)
         if magic != MAGIC:
             raise self._error(0, "magic", f"expected {MAGIC!r}, got {magic!r}: not a GGUF file")
         version = self._u32("version")

@@ -17,7 +17,7 @@ from typing import Any, Final
 from perfxapi import dtypes
 from perfxapi.dtypes import DType
 from perfxapi.errors import FileFormatError
-from perfxlm.weights.tensor import MappedFile, WeightTensor
+from perfxlm.weights.tensor import MappedFile, WeightTensor, is_pickle, pickle_error
 
 SINGLE_NAME: Final = "model.safetensors"
 INDEX_NAME: Final = "model.safetensors.index.json"
@@ -50,12 +50,23 @@ class SafetensorsFile:
 
         Of a sharded checkpoint the tensors are those that the index lists. Shards lie beside the index; they may be
         links, as in HuggingFace's cache. Raises OSError if a file cannot be opened, and FileFormatError, naming the
-        field, if one is malformed.
+        field, if one is malformed or a Torch pickle.
         """
         path = Path(path)
         if path.is_dir():
-            path = path / (INDEX_NAME if (path / INDEX_NAME).exists() else SINGLE_NAME)
+            path = _find_in_folder(path)
+        if is_pickle(path):
+            raise pickle_error(path)
         return _open_shards(path) if path.suffix == ".json" else _open_single(path)
+
+
+def _find_in_folder(folder: Path) -> Path:
+    """The checkpoint in a folder: an index, a single file, or a pickle, in this order."""
+    candidates = [folder / INDEX_NAME, folder / SINGLE_NAME, *sorted(filter(is_pickle, folder.iterdir()))]
+    for path in candidates:
+        if path.exists():
+            return path
+    raise FileFormatError(folder, "folder", f"it holds neither {SINGLE_NAME} nor {INDEX_NAME}")
 
 
 def _open_single(path: Path) -> SafetensorsFile:

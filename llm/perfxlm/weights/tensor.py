@@ -7,6 +7,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,22 @@ from perfxapi.dtypes import DType, bfloat16, bfloat16_to_float32
 from perfxapi.errors import FileFormatError, InvalidArgumentError
 
 Bytes = npt.NDArray[np.uint8]
+
+_PICKLE_SUFFIXES: Final = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+_CONVERSION: Final = (
+    "a Torch pickle, which can run any code when it is read, and so is refused. Where you trust it, convert it: "
+    'safetensors.torch.save_file(torch.load(path, weights_only=True), "model.safetensors")'
+)
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file is, by its name, a Torch checkpoint."""
+    return path.suffix in _PICKLE_SUFFIXES
+
+
+def pickle_error(path: Path) -> FileFormatError:
+    """The refusal of a Torch checkpoint; it names the conversion."""
+    return FileFormatError(path, "file", _CONVERSION)
 
 
 class MappedFile:
