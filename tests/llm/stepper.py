@@ -34,7 +34,7 @@ class Stepper:
         blocks = np.random.default_rng(0).permutation(num_requests * max_blocks).astype(np.int32)
         self._block_table = blocks.reshape(num_requests, max_blocks)
         self._lengths = [0] * num_requests
-        with px.use_device(device):
+        with px.use_device(device, fallback="allow"):
             kv = [_caches(model, layer, len(blocks), block_size) for layer in range(len(model.kv_specs))]
             graph = px.graph.trace(lambda **arrays: _forward(model, kv, **arrays), Batch.input_specs(max_blocks))
             bounds = {"num_tokens": max_tokens, "num_outputs": max_tokens, "num_requests": num_requests}

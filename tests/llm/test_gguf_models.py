@@ -14,6 +14,8 @@ from perfxlm.weights.loader import open_model
 from stepper import Stepper
 from test_transformers_parity import TINY, TOLERANCE, Floats, Tokens, golden
 
+from perfxapi.errors import FileFormatError
+
 LINEAR = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}
 YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64}
 
@@ -60,9 +62,17 @@ def test_quantized_weights_stay_near_the_float_model(tmp_path: Path) -> None:
 
 def test_stored_names_and_end_of_text(tmp_path: Path) -> None:
     write_gguf(TINY / "llama2", tmp_path / "model.gguf")
-    files = open_model(tmp_path / "model.gguf")
+    files = open_model(tmp_path)  # the folder's only model
+    assert files.path == tmp_path / "model.gguf"
     assert (files.architecture, files.config.rope_interleaved, files.config.tied_embeddings) == ("llama", True, False)
     assert files.generation.eos_token_ids == (2,)
+
+
+def test_a_folder_of_several_models_asks_for_one(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        write_gguf(TINY / "llama2", tmp_path / name)
+    with pytest.raises(FileFormatError, match=r"name one of a\.gguf, b\.gguf"):
+        open_model(tmp_path)
 
 
 def test_a_tensor_that_the_architecture_does_not_know_is_refused(tmp_path: Path) -> None:

@@ -15,12 +15,11 @@ from perfxlm.layers.base import ModelOptions
 from perfxlm.layers.decoder import Decoder
 from perfxlm.models.registry import model_class
 from perfxlm.rope import DivisorScaling
+from perfxlm.weights import GGUFFile, SafetensorsFile
 from perfxlm.weights.checkpoint import Checkpoint
 from perfxlm.weights.generation import GenerationDefaults
-from perfxlm.weights.gguf import GGUFFile
 from perfxlm.weights.metadata import Metadata
 from perfxlm.weights.names import HFNames, gguf_name
-from perfxlm.weights.safetensors import SafetensorsFile
 
 _MAX_JSON_BYTES: Final = 1 << 24
 _HF_FILES: Final = ("config.json", "generation_config.json")
@@ -55,7 +54,7 @@ class ModelFiles:
 
 
 def open_model(path: str | os.PathLike[str]) -> ModelFiles:
-    """Opens a .gguf file (any of a split model) or a folder with config.json and safetensors.
+    """Opens a GGUF file (any of a split model), a folder that holds one, or a folder with config.json and safetensors.
 
     Raises FileNotFoundError; FileFormatError or ConfigError naming what is malformed; UnknownNameError for an
     architecture that no model class answers to; UnsupportedModelError for a feature that its class lacks.
@@ -63,19 +62,30 @@ def open_model(path: str | os.PathLike[str]) -> ModelFiles:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; a .gguf file or a HuggingFace folder is expected")
-    return _open_folder(path) if path.is_dir() else _open_gguf(path)
+    if path.is_dir() and (models := sorted(path.glob("*.gguf"))) and not (path / _HF_FILES[0]).exists():
+        path = _only_model(path, models)
+    return _open_folder(path) if path.is_dir() else _open_gguf(GGUFFile.open(path))
 
 
-def _open_gguf(path: Path) -> ModelFiles:
-    file = GGUFFile.open(path)
-    fields = Fields(file.metadata, str(path))
+def _only_model(folder: Path, models: list[Path]) -> Path:
+    """The GGUF file of a folder, or the first of a split model's."""
+    first = [path for path in models if "-of-" not in path.name or "-00001-of-" in path.name]
+    if len(first) != 1:
+        names = ", ".join(path.name for path in models[:5])
+        raise FileFormatError(folder, "folder", f"one GGUF model is expected; name one of {names}")
+    return first[0]
+
+
+def _open_gguf(file: GGUFFile) -> ModelFiles:
+    source = str(file.path)
+    fields = Fields(file.metadata, source)
     architecture = fields.text("general.architecture")
-    config = model_class(architecture).config_from_gguf(file.metadata, str(path))
-    weights = Checkpoint(str(path), file.tensors, gguf_name)
+    config = model_class(architecture).config_from_gguf(file.metadata, source)
+    weights = Checkpoint(source, file.tensors, gguf_name)
     config = replace(config, tied_embeddings="output" not in weights)
     if "rope_divisors" in weights:
         config = _with_divisors(config, weights)
-    return ModelFiles(path, architecture, config, weights, GenerationDefaults.from_gguf(fields), file.metadata)
+    return ModelFiles(file.path, architecture, config, weights, GenerationDefaults.from_gguf(fields), file.metadata)
 
 
 def _with_divisors(config: ModelConfig, weights: Checkpoint) -> ModelConfig:
