@@ -1,4 +1,4 @@
-"""Checks of what is committed that no linter makes: file sizes, machine paths, hosts of package registries, ctypes, unfinished marks."""
+"""Checks of what is committed that no linter makes: sizes, machine paths, registry hosts, ctypes, unfinished marks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ BINARY = {".npz", ".npy", ".png", ".gguf", ".safetensors"}
 # Each pattern is written so that it does not match itself.
 RULES = {
     "a path of one machine": re.compile(r"(?<![\w.$}/-])/(?:home|work|root|Users|opt|mnt)/\w"),
-    "a host of a package registry": re.compile(r"(?:py[p]i|pytho[n]hosted|regist[r]y\.npmjs|cra[t]es|conda\.anacond[a])\.(?:org|io)"),
+    "a host of a package registry": re.compile(
+        r"(?:py[p]i|pytho[n]hosted|regist[r]y\.npmjs|cra[t]es|conda\.anacond[a])\.(?:org|io)"
+    ),
     "ctypes (native code is loaded by cffi)": re.compile(r"^\s*(?:import|from) c[t]ypes"),
     "an unfinished mark": re.compile(r"\b(?:TOD[O]|FIXM[E]|XX[X])\b"),
 }
