@@ -1,13 +1,14 @@
 // The matrix products, compiled for portable C++.
 #define PERFX_VARIANT scalar
-#include "linear_simd_scalar.hpp"
+#include "perfx/simd_portable.hpp"
 
 #include "kernel_tables.hpp"
+#include "linear_simd_scalar.hpp"
 #include "perfx/linear.hpp"
 
 namespace perfx {
 
 const KernelTable linear_kernels_scalar = {scalar::linear::kKernels<scalar::linear::TileTarget<scalar::linear::Simd>>,
-                                       scalar::linear::kNumKernels};
+                                           scalar::linear::kNumKernels};
 
 }  // namespace perfx

@@ -42,18 +42,9 @@ struct Simd {
 
   static F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
   static F32 multiply(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
-  static F32 divide(F32 a, F32 b) { return _mm256_div_ps(a, b); }
   static F32 fused(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
-  static F32 minimum(F32 a, F32 b) { return _mm256_min_ps(a, b); }
-  static F32 maximum(F32 a, F32 b) { return _mm256_max_ps(a, b); }
   static F32 negate(F32 a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
   static F32 to_float(I32 a) { return _mm256_cvtepi32_ps(a); }
-  static F32 round(F32 a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static F32 power_of_two(F32 whole) {
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
-  }
-  static uint32_t not_less_equal(F32 a, F32 b) { return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLE_UQ))); }
 
   static Codes load_codes(const Byte* from) { return _mm256_loadu_si256((const __m256i*)from); }
   static void store_codes(Byte* to, Codes codes) { _mm256_storeu_si256((__m256i*)to, codes); }

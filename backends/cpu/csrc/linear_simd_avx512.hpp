@@ -46,18 +46,9 @@ struct Simd {
 
   static F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
   static F32 multiply(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
-  static F32 divide(F32 a, F32 b) { return _mm512_div_ps(a, b); }
   static F32 fused(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
-  static F32 minimum(F32 a, F32 b) { return _mm512_min_ps(a, b); }
-  static F32 maximum(F32 a, F32 b) { return _mm512_max_ps(a, b); }
   static F32 negate(F32 a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
   static F32 to_float(I32 a) { return _mm512_cvtepi32_ps(a); }
-  static F32 round(F32 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static F32 power_of_two(F32 whole) {
-    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(whole), _mm512_set1_epi32(127));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
-  }
-  static uint32_t not_less_equal(F32 a, F32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
 
   static Codes load_codes(const Byte* from) { return _mm512_loadu_si512(from); }
   static void store_codes(Byte* to, Codes codes) { _mm512_storeu_si512(to, codes); }

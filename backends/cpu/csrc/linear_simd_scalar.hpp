@@ -1,4 +1,5 @@
-/* The vector layer of the tile kernels in plain C++, four rows at a time: any processor, and the start of a new layer. */
+/* The vector layer of the tile kernels in plain C++, four rows at a time: any processor, and the start of a new layer.
+ */
 #ifndef PERFX_CPU_LINEAR_SIMD_SCALAR_HPP
 #define PERFX_CPU_LINEAR_SIMD_SCALAR_HPP
 
@@ -69,36 +70,14 @@ struct Simd {
   static F32 multiply(F32 a, F32 b) {
     return make<F32>([&](int i) { return a.lane[i] * b.lane[i]; });
   }
-  static F32 divide(F32 a, F32 b) {
-    return make<F32>([&](int i) { return a.lane[i] / b.lane[i]; });
-  }
   static F32 fused(F32 a, F32 b, F32 c) {
     return make<F32>([&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
-  }
-  /* Like the instructions of x86, the second operand where either is NaN. */
-  static F32 minimum(F32 a, F32 b) {
-    return make<F32>([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
-  }
-  static F32 maximum(F32 a, F32 b) {
-    return make<F32>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
   static F32 negate(F32 a) {
     return make<F32>([&](int i) { return -a.lane[i]; });
   }
   static F32 to_float(I32 a) {
     return make<F32>([&](int i) { return float(a.lane[i]); });
-  }
-  /* Half to even, for magnitudes below 2^22. */
-  static F32 round(F32 a) {
-    return make<F32>([&](int i) { return (a.lane[i] + 12582912.0f) - 12582912.0f; });
-  }
-  static F32 power_of_two(F32 whole) {
-    return make<F32>([&](int i) { return bit_cast<float>((int32_t(whole.lane[i]) + 127) << 23); });
-  }
-  static uint32_t not_less_equal(F32 a, F32 b) {
-    uint32_t mask = 0;
-    for (int i = 0; i < kLanes; ++i) mask |= uint32_t(!(a.lane[i] <= b.lane[i])) << i;
-    return mask;
   }
 
   static Codes load_codes(const Byte* from) { return load_unaligned<Codes>(from); }

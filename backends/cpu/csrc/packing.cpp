@@ -78,14 +78,22 @@ constexpr Kernels kernels_of() {
 
 Kernels kernels_for(int32_t dtype) {
   switch (dtype) {
-    case PX_Q8_0: return kernels_of<PX_Q8_0>();
-    case PX_Q5_0: return kernels_of<PX_Q5_0>();
-    case PX_Q4_0: return kernels_of<PX_Q4_0>();
-    case PX_Q4_K: return kernels_of<PX_Q4_K>();
-    case PX_Q6_K: return kernels_of<PX_Q6_K>();
-    case PX_FLOAT32: return kernels_of<PX_FLOAT32>();
-    case PX_FLOAT16: return kernels_of<PX_FLOAT16>();
-    default: return kernels_of<PX_BFLOAT16>();
+    case PX_Q8_0:
+      return kernels_of<PX_Q8_0>();
+    case PX_Q5_0:
+      return kernels_of<PX_Q5_0>();
+    case PX_Q4_0:
+      return kernels_of<PX_Q4_0>();
+    case PX_Q4_K:
+      return kernels_of<PX_Q4_K>();
+    case PX_Q6_K:
+      return kernels_of<PX_Q6_K>();
+    case PX_FLOAT32:
+      return kernels_of<PX_FLOAT32>();
+    case PX_FLOAT16:
+      return kernels_of<PX_FLOAT16>();
+    default:
+      return kernels_of<PX_BFLOAT16>();
   }
 }
 

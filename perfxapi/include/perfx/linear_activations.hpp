@@ -1,8 +1,9 @@
 /* Activations as the tile kernels read them: quantized (or copied), and grouped by tokens.
  *
- * Tokens are taken in groups of 12, 8, 4, 2 or 1, the sizes for which a tile kernel is compiled. A group's memory follows
- * the kernel's walk over K: for each block of 32 columns the codes of every token of the group, then the block's fields,
- * each [tokens]. So every address inside the kernel is one pointer and a constant. Float activations are [K][tokens].
+ * Tokens are taken in groups of 12, 8, 4, 2 or 1, the sizes for which a tile kernel is compiled. A group's memory
+ * follows the kernel's walk over K: for each block of 32 columns the codes of every token of the group, then the
+ * block's fields, each [tokens]. So every address inside the kernel is one pointer and a constant. Float activations
+ * are [K][tokens].
  */
 #ifndef PERFX_LINEAR_ACTIVATIONS_HPP
 #define PERFX_LINEAR_ACTIVATIONS_HPP
@@ -33,9 +34,9 @@ template <class Target>
 constexpr int group_size(int64_t tokens) {
   return tokens >= 12 && Target::kMaxTokens >= 12 ? 12
          : tokens >= 8 && Target::kMaxTokens >= 8 ? 8
-         : tokens >= 4                          ? 4
-         : tokens >= 2                          ? 2
-                                                : 1;
+         : tokens >= 4                            ? 4
+         : tokens >= 2                            ? 2
+                                                  : 1;
 }
 
 /* Codes for dot products of bytes: the int16 code is 256 * high + low, both int8. All high bytes, then all low ones. */
@@ -79,8 +80,8 @@ struct WordPairs {
 
 /* Quantizes 32 values: codes to `to`, the fields `stride` 32-bit words apart from `fields` on.
  *
- * The largest magnitude is found among the bit patterns, so a NaN is larger than all and makes the scale NaN; the code of
- * what is NaN (also infinity * 0) is 0. Codes are rounded half to even by adding 1.5 * 2^23.
+ * The largest magnitude is found among the bit patterns, so a NaN is larger than all and makes the scale NaN; the code
+ * of what is NaN (also infinity * 0) is 0. Codes are rounded half to even by adding 1.5 * 2^23.
  */
 template <class Layout, ActivationFormat format>
 inline void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
@@ -135,9 +136,7 @@ class Activations {
 
   ActivationFormat format() const { return format_; }
   int64_t tokens() const { return tokens_; }
-  const Byte* group(int64_t first_token) const {
-    return memory_ + first_token * bytes_per_token(format_, columns_);
-  }
+  const Byte* group(int64_t first_token) const { return memory_ + first_token * bytes_per_token(format_, columns_); }
 
   /* Prepares tokens first, ..., last - 1. */
   void prepare(int64_t first, int64_t last) const {

@@ -1,8 +1,8 @@
 /* What all parts of the matrix-product kernels share: the variant's namespace, small helpers, views of operands.
  *
- * Everything lies in perfx::PERFX_VARIANT::linear, a name that each translation unit defines before it includes these headers:
- * two units compiled for different instruction sets must not share one inline function, or the linker could give the
- * older machine the newer code. For the same reason nothing here uses templates of the standard library.
+ * Everything lies in perfx::PERFX_VARIANT::linear, a name that each translation unit defines before it includes these
+ * headers: two units compiled for different instruction sets must not share one inline function, or the linker could
+ * give the older machine the newer code. For the same reason nothing here uses templates of the standard library.
  */
 #ifndef PERFX_LINEAR_COMMON_HPP
 #define PERFX_LINEAR_COMMON_HPP
@@ -73,10 +73,10 @@ inline float load_float16(const Byte* from) { return widen_float16(load_unaligne
 
 inline bool is_matrix(const PxTensor& tensor) { return tensor.ndim == 2; }
 
-/* Are the elements of the last axis neighbours in memory? */
-inline bool has_contiguous_rows(const PxTensor& tensor, int64_t itemsize) {
-  const int last = tensor.ndim - 1;
-  return (tensor.flags & PX_CONTIGUOUS) || tensor.shape[last] <= 1 || tensor.strides[last] == itemsize;
+/* Are the elements of each row of a matrix neighbours in memory? An empty matrix has any strides. */
+inline bool has_contiguous_rows(const PxTensor& matrix, int64_t itemsize) {
+  if ((matrix.flags & PX_CONTIGUOUS) || matrix.shape[0] == 0 || matrix.shape[1] <= 1) return true;
+  return matrix.strides[1] == itemsize;
 }
 /* A float32 or int32 matrix whose rows are contiguous. */
 inline bool is_matrix_of_rows(const PxTensor& tensor, int32_t dtype) {

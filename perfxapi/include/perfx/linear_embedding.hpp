@@ -11,15 +11,15 @@ namespace linear {
 constexpr int64_t kTokensPerClaim = 4;
 
 /* Operands: tokens, table; y. Attribute: scale. */
-inline int32_t accepts_embedding(const PxCall* call) {
-  if (call->num_inputs != 2 || call->num_operands != 3 || call->num_attrs != 1) return 0;
+inline bool fits_embedding(const PxCall* call) {
+  if (call->num_inputs != 2 || call->num_operands != 3 || call->num_attrs != 1) return false;
   const PxTensor &tokens = call->operands[0], &table = call->operands[1], &y = call->operands[2];
-  if (tokens.layout != PX_STRIDED || tokens.dtype != PX_INT32 || tokens.ndim != 1) return 0;
+  if (tokens.layout != PX_STRIDED || tokens.dtype != PX_INT32 || tokens.ndim != 1) return false;
   const PxBlock block = perfx_block(table.dtype);
-  if (block.columns == 0 || !is_matrix(table) || table.shape[1] % block.columns != 0) return 0;
+  if (block.columns == 0 || !is_matrix(table) || table.shape[1] % block.columns != 0) return false;
   const bool has_floats = block.columns == 1;
-  if (table.layout == PX_STRIDED && has_floats && !has_contiguous_rows(table, block.row_bytes)) return 0;
-  if (table.layout != PX_STRIDED && table.layout != PX_TILE16) return 0;
+  if (table.layout == PX_STRIDED && has_floats && !has_contiguous_rows(table, block.row_bytes)) return false;
+  if (table.layout != PX_STRIDED && table.layout != PX_TILE16) return false;
   return is_matrix_of_rows(y, PX_FLOAT32) && has_shape(y, tokens.shape[0], table.shape[1]);
 }
 
@@ -50,7 +50,8 @@ void write_row(const PxTensor& table, int64_t row, float scale, float* y) {
       Format<dtype>::pack(from, single, 0);
       tile = single;
     }
-    for (int part = 0; part < num_parts; ++part) Format<dtype>::values(tile, part, lane, y + k + part * values_per_part);
+    for (int part = 0; part < num_parts; ++part)
+      Format<dtype>::values(tile, part, lane, y + k + part * values_per_part);
     from += is_packed ? block.tile_bytes : block.row_bytes;
   }
   for (int64_t k = 0; k < table.shape[1]; ++k) y[k] *= scale;
@@ -60,14 +61,22 @@ using WriteRowFn = void (*)(const PxTensor& table, int64_t row, float scale, flo
 
 inline WriteRowFn write_row_of(int32_t dtype) {
   switch (dtype) {
-    case PX_Q4_0: return write_row<PX_Q4_0>;
-    case PX_Q5_0: return write_row<PX_Q5_0>;
-    case PX_Q8_0: return write_row<PX_Q8_0>;
-    case PX_Q4_K: return write_row<PX_Q4_K>;
-    case PX_Q6_K: return write_row<PX_Q6_K>;
-    case PX_FLOAT16: return write_row<PX_FLOAT16>;
-    case PX_BFLOAT16: return write_row<PX_BFLOAT16>;
-    default: return write_row<PX_FLOAT32>;
+    case PX_Q4_0:
+      return write_row<PX_Q4_0>;
+    case PX_Q5_0:
+      return write_row<PX_Q5_0>;
+    case PX_Q8_0:
+      return write_row<PX_Q8_0>;
+    case PX_Q4_K:
+      return write_row<PX_Q4_K>;
+    case PX_Q6_K:
+      return write_row<PX_Q6_K>;
+    case PX_FLOAT16:
+      return write_row<PX_FLOAT16>;
+    case PX_BFLOAT16:
+      return write_row<PX_BFLOAT16>;
+    default:
+      return write_row<PX_FLOAT32>;
   }
 }
 

@@ -1,7 +1,8 @@
 /* The storage formats of weights, one row at a time: GGUF blocks, their places in PX_TILE16, their values.
  *
- * A row's part of a group of a tile is one 32-bit word, the codes of columns 4 g .. 4 g + 3, one a byte. So every quantized
- * block is handled 32 columns at a time as eight such words, and nibbles and crumbs are split and joined on whole words.
+ * A row's part of a group of a tile is one 32-bit word, the codes of columns 4 g .. 4 g + 3, one a byte. So every
+ * quantized block is handled 32 columns at a time as eight such words, and nibbles and crumbs are split and joined on
+ * whole words.
  */
 #ifndef PERFX_LINEAR_FORMATS_HPP
 #define PERFX_LINEAR_FORMATS_HPP
@@ -59,7 +60,6 @@ inline void add_crumbs(const Byte* crumbs, int row, Codes& codes) {
   }
 }
 
-
 /* values[i] = (code i - offset) * scale - minimum. */
 inline void decode(const Codes& codes, int first, int count, int offset, float scale, float minimum, float* values) {
   for (int i = first; i < first + count; ++i) {
@@ -79,7 +79,7 @@ struct Format;
 
 template <>
 struct Format<PX_Q8_0> {
-  static constexpr uint32_t kSign = 0x80808080;  /* int8 to the same number plus 128 */
+  static constexpr uint32_t kSign = 0x80808080; /* int8 to the same number plus 128 */
 
   static void pack(const Byte* block, Byte* tile, int row) {
     copy16(block, tile + 2 * row);
@@ -139,8 +139,8 @@ struct Format<PX_Q4_0> {
   }
 };
 
-/* A GGUF block is d, dmin, 12 bytes of six-bit scales and minimums, then 4 x 32 bytes: the low nibbles of a run of 32 are
- * one sub-block, its high nibbles the next. */
+/* A GGUF block is d, dmin, 12 bytes of six-bit scales and minimums, then 4 x 32 bytes: the low nibbles of a run of 32
+ * are one sub-block, its high nibbles the next. */
 template <>
 struct Format<PX_Q4_K> {
   static void pack(const Byte* block, Byte* tile, int row) {
@@ -181,8 +181,8 @@ struct Format<PX_Q4_K> {
   }
 };
 
-/* A GGUF block is 128 bytes of low nibbles, 64 bytes of high crumbs, 16 scales, d. Sub-block s of 32 columns lies in half
- * s / 4, where p = s % 4 picks the run of 32 nibble bytes (p & 1), the nibble (p >> 1) and the crumb (p). */
+/* A GGUF block is 128 bytes of low nibbles, 64 bytes of high crumbs, 16 scales, d. Sub-block s of 32 columns lies in
+ * half s / 4, where p = s % 4 picks the run of 32 nibble bytes (p & 1), the nibble (p >> 1) and the crumb (p). */
 template <>
 struct Format<PX_Q6_K> {
   static void pack(const Byte* block, Byte* tile, int row) {

@@ -1,10 +1,10 @@
 /* linear, multi_linear and gated_linear: the loops around the tile kernel.
  *
- * First the activations are prepared: by all threads and with one barrier, or, for one token, by each thread for itself,
- * which costs less than meeting. Then threads claim chunks of tiles; an output is computed by one thread, in an order that
- * does not depend on which. Within a chunk the tiles are expanded if there is more than one token (see linear_tile.hpp), and
- * each group of tokens passes over all of them: the group's activations stay in the first-level cache or the second, the
- * chunk's weights in the second.
+ * First the activations are prepared: by all threads and with one barrier, or, for one token, by each thread for
+ * itself, which costs less than meeting. Then threads claim chunks of tiles; an output is computed by one thread, in an
+ * order that does not depend on which. Within a chunk the tiles are expanded if there is more than one token (see
+ * linear_tile.hpp), and each group of tokens passes over all of them: the group's activations stay in the first-level
+ * cache or the second, the chunk's weights in the second.
  */
 #ifndef PERFX_LINEAR_PRODUCT_HPP
 #define PERFX_LINEAR_PRODUCT_HPP
@@ -107,11 +107,11 @@ Activations<Target> prepare_activations(const PxCall* call, const PxThread* thre
   return activations;
 }
 
-/* Multiplies tiles first .. last - 1 of `count` weights of one shape with all tokens. `sink` gets the results of a tile and a
- * group: sink(tile, first_token, num_tokens, results), results being [count][kMaxGroup][16]. */
+/* Multiplies tiles first .. last - 1 of `count` weights of one shape with all tokens. `sink` gets the results of a tile
+ * and a group: sink(tile, first_token, num_tokens, results), results being [count][kMaxGroup][16]. */
 template <class Target, int count, class Sink>
-void multiply_tiles(const Product<Target> (&products)[count], const Activations<Target>& x, Byte* scratch, int64_t first,
-                    int64_t last, Sink&& sink) {
+void multiply_tiles(const Product<Target> (&products)[count], const Activations<Target>& x, Byte* scratch,
+                    int64_t first, int64_t last, Sink&& sink) {
   alignas(kCacheLine) float results[count][kMaxGroup * kTileRows];
   const Byte* tiles[count];
   for (int i = 0; i < count; ++i) {
@@ -125,7 +125,8 @@ void multiply_tiles(const Product<Target> (&products)[count], const Activations<
     for (int64_t tile = first; tile < last; ++tile) {
       for (int i = 0; i < count; ++i) {
         const Byte* from = tiles[i] + (tile - first) * products[i].tile_bytes();
-        functions[i]({from, products[i].num_blocks, x.group(token), results[i], correction_of(products[i].weight.dtype)});
+        functions[i](
+            {from, products[i].num_blocks, x.group(token), results[i], correction_of(products[i].weight.dtype)});
       }
       sink(tile, token, size, results);
     }
@@ -159,7 +160,7 @@ inline bool accepts_products(const PxCall* call, int num_weights, int num_output
   return true;
 }
 
-inline int32_t accepts_linear(const PxCall* call) {
+inline bool fits_linear(const PxCall* call) {
   const int num_weights = call->num_inputs - 1;
   return call->num_attrs == 1 && accepts_products(call, num_weights, num_weights, call->attrs[0].i);
 }
@@ -192,7 +193,8 @@ int32_t run_linear(const PxCall* call, const PxThread* thread) {
   int64_t total = 0, chunk = kMaxTilesPerChunk;
   for (int i = 1; i <= num_weights; ++i) total += Weight(call->operands[i]).num_tiles();
   for (int i = 1; i <= num_weights; ++i)
-    chunk = smaller(chunk, Product<Target>(call->operands[i], format, tokens).tiles_per_chunk(total, tokens, thread->count));
+    chunk = smaller(chunk,
+                    Product<Target>(call->operands[i], format, tokens).tiles_per_chunk(total, tokens, thread->count));
   for (int64_t begin; (begin = perfx_claim(thread, 0, chunk)) < total;) {
     int64_t base = 0;
     for (int i = 1; i <= num_weights; ++i) {
@@ -213,9 +215,9 @@ int32_t run_linear(const PxCall* call, const PxThread* thread) {
 
 /* ---- gated_linear: x, gate, up; y */
 
-inline int32_t accepts_gated_linear(const PxCall* call) {
-  if (call->num_attrs != 2 || !accepts_products(call, 2, 1, call->attrs[0].i)) return 0;
-  if (call->attrs[1].i != kGeluTanh && call->attrs[1].i != kSilu) return 0;
+inline bool fits_gated_linear(const PxCall* call) {
+  if (call->num_attrs != 2 || !accepts_products(call, 2, 1, call->attrs[0].i)) return false;
+  if (call->attrs[1].i != kGeluTanh && call->attrs[1].i != kSilu) return false;
   return call->operands[1].shape[0] == call->operands[2].shape[0];
 }
 

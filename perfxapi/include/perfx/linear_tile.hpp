@@ -1,24 +1,28 @@
 /* The tile kernel: 16 rows of weights times a group of tokens, written once over a small vector layer.
  *
- * `Simd` is that layer (backends/cpu/csrc/linear_simd_*.hpp): vectors of kLanes rows, code vectors of kLanes x 4 bytes, and a
- * dot product of codes. Weights of a block are unpacked once and multiplied with every token of the group. One token is
+ * `Simd` is that layer (backends/cpu/csrc/linear_simd_*.hpp): vectors of kLanes rows, 16 or fewer, code vectors of
+ * kLanes x 4 bytes, and a dot product of codes. (What works on whole rows of results uses the general layer of
+ * simd_portable.hpp.) Weights of a block are unpacked once and multiplied with every token of the group. One token is
  * multiplied straight from the packed tile, for which memory is the limit; for more, tiles are first expanded (codes as
  * bytes, scales as float32), so that unpacking is not repeated for every group.
  *
- * The arithmetic of one output never depends on the group: for each block in ascending order an exact integer dot product,
- * then one fused multiply-add. So one token gives the same bits alone and among others.
+ * The arithmetic of one output never depends on the group: for each block in ascending order an exact integer dot
+ * product, then one fused multiply-add. So one token gives the same bits alone and among others.
  */
 #ifndef PERFX_LINEAR_TILE_HPP
 #define PERFX_LINEAR_TILE_HPP
 
+#include "perfx/kernels/math.hpp"
 #include "perfx/linear_activations.hpp"
-#include "perfx/linear_gate.hpp"
 
 #define PERFX_UNROLL _Pragma("GCC unroll 16")
 
 namespace perfx {
 namespace PERFX_VARIANT {
 namespace linear {
+
+/* The op attribute `activation`. */
+enum Activation : int { kGeluTanh = 0, kSilu = 1 };
 
 /* One call of a tile kernel. */
 struct TileTask {
@@ -34,19 +38,28 @@ using ExpandFn = void (*)(const Byte* tile, int64_t num_blocks, Byte* expanded);
 /* The constant that is subtracted from a format's codes, and where the activations hold its correction. */
 constexpr int offset_of(int32_t dtype) {
   switch (dtype) {
-    case PX_Q4_0: return 8;
-    case PX_Q5_0: return 16;
-    case PX_Q8_0: return 128;
-    case PX_Q6_K: return 32;
-    default: return 0;
+    case PX_Q4_0:
+      return 8;
+    case PX_Q5_0:
+      return 16;
+    case PX_Q8_0:
+      return 128;
+    case PX_Q6_K:
+      return 32;
+    default:
+      return 0;
   }
 }
 constexpr Field correction_of(int32_t dtype) {
   switch (dtype) {
-    case PX_Q4_0: return kCorrection8;
-    case PX_Q5_0: return kCorrection16;
-    case PX_Q8_0: return kCorrection128;
-    default: return kCorrection32First; /* not read for Q4_K */
+    case PX_Q4_0:
+      return kCorrection8;
+    case PX_Q5_0:
+      return kCorrection16;
+    case PX_Q8_0:
+      return kCorrection128;
+    default:
+      return kCorrection32First; /* not read for Q4_K */
   }
 }
 
@@ -104,9 +117,7 @@ struct Source<Simd, PX_Q5_0> : SimpleSource<Simd, 352> {
 template <class Simd>
 struct Source<Simd, PX_Q4_0> : SimpleSource<Simd, 288> {
   using SimpleSource<Simd, 288>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes);
-  }
+  void codes(int, typename Simd::Codes* codes) const { unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes); }
 };
 
 template <class Simd>
@@ -235,12 +246,12 @@ inline void add_products(const From& source, int part, int half, const typename 
   constexpr int code_bytes = Simd::ActivationLayout::template bytes<format>();
   constexpr int groups = 8 / From::kScales;
   typename Dot::Chain chains[count];
-  PERFX_UNROLL for (int m = 0; m < count; ++m)
-    chains[m] = Dot::start(From::kOffset ? Simd::broadcast_int(corrections + 4 * (first + m)) : Simd::zero_int());
+  PERFX_UNROLL for (int m = 0; m < count; ++m) chains[m] =
+      Dot::start(From::kOffset ? Simd::broadcast_int(corrections + 4 * (first + m)) : Simd::zero_int());
   PERFX_UNROLL for (int i = 0; i < groups; ++i) {
     const auto weights = Simd::operand(codes[half * groups + i]);
     PERFX_UNROLL for (int m = 0; m < count; ++m)
-      Dot::add(chains[m], weights, x + (first + m) * code_bytes, half * groups + i);
+        Dot::add(chains[m], weights, x + (first + m) * code_bytes, half * groups + i);
   }
   const auto scale = source.scale(part, half);
   PERFX_UNROLL for (int m = 0; m < count; ++m) {
@@ -249,8 +260,8 @@ inline void add_products(const From& source, int part, int half, const typename 
   }
   if (!From::kMinimum) return;
   const auto minimum = source.minimum(part);
-  PERFX_UNROLL for (int m = 0; m < count; ++m)
-    sums[first + m] = Simd::fused(minimum, Simd::broadcast(fields + 4 * (kScaledSum * tokens + first + m)), sums[first + m]);
+  PERFX_UNROLL for (int m = 0; m < count; ++m) sums[first + m] =
+      Simd::fused(minimum, Simd::broadcast(fields + 4 * (kScaledSum * tokens + first + m)), sums[first + m]);
 }
 
 template <class Simd, class From, ActivationFormat format, int tokens>
@@ -305,8 +316,7 @@ void multiply_float_tile(const TileTask& task) {
       const auto weights = dtype == PX_FLOAT32   ? Simd::load(from)
                            : dtype == PX_FLOAT16 ? Simd::widen_float16(from)
                                                  : Simd::widen_bfloat16(from);
-      PERFX_UNROLL for (int m = 0; m < tokens; ++m)
-        sums[m] = Simd::fused(weights, Simd::broadcast(x + 4 * m), sums[m]);
+      PERFX_UNROLL for (int m = 0; m < tokens; ++m) sums[m] = Simd::fused(weights, Simd::broadcast(x + 4 * m), sums[m]);
     }
     PERFX_UNROLL for (int m = 0; m < tokens; ++m) Simd::store(task.results + kTileRows * m + lane, sums[m]);
   }
@@ -321,37 +331,53 @@ struct TileTarget {
   /* One token times a packed tile. */
   static TileFn packed_product(int32_t dtype, ActivationFormat format) {
     switch (dtype) {
-      case PX_Q4_0: return packed<PX_Q4_0>(format);
-      case PX_Q5_0: return packed<PX_Q5_0>(format);
-      case PX_Q8_0: return packed<PX_Q8_0>(format);
-      case PX_Q4_K: return packed<PX_Q4_K>(format);
-      default: return packed<PX_Q6_K>(format);
+      case PX_Q4_0:
+        return packed<PX_Q4_0>(format);
+      case PX_Q5_0:
+        return packed<PX_Q5_0>(format);
+      case PX_Q8_0:
+        return packed<PX_Q8_0>(format);
+      case PX_Q4_K:
+        return packed<PX_Q4_K>(format);
+      default:
+        return packed<PX_Q6_K>(format);
     }
   }
   /* A group of tokens times an expanded tile. */
   static TileFn expanded_product(int32_t dtype, ActivationFormat format, int tokens) {
     switch (dtype) {
-      case PX_Q4_K: return expanded<Expanded<Simd, 1, false, true>>(format, tokens);
-      case PX_Q6_K: return expanded<Expanded<Simd, 2, true, false>>(format, tokens);
-      default: return expanded<Expanded<Simd, 1, true, false>>(format, tokens);
+      case PX_Q4_K:
+        return expanded<Expanded<Simd, 1, false, true>>(format, tokens);
+      case PX_Q6_K:
+        return expanded<Expanded<Simd, 2, true, false>>(format, tokens);
+      default:
+        return expanded<Expanded<Simd, 1, true, false>>(format, tokens);
     }
   }
   /* A group of tokens times a tile of floats. */
   static TileFn float_product(int32_t dtype, int tokens) {
     switch (dtype) {
-      case PX_FLOAT16: return floats<PX_FLOAT16>(tokens);
-      case PX_BFLOAT16: return floats<PX_BFLOAT16>(tokens);
-      default: return floats<PX_FLOAT32>(tokens);
+      case PX_FLOAT16:
+        return floats<PX_FLOAT16>(tokens);
+      case PX_BFLOAT16:
+        return floats<PX_BFLOAT16>(tokens);
+      default:
+        return floats<PX_FLOAT32>(tokens);
     }
   }
   /* From a packed tile to an expanded one; for float32 activations, to floats. */
   static ExpandFn expand(int32_t dtype, ActivationFormat format) {
     switch (dtype) {
-      case PX_Q4_0: return expand_as<PX_Q4_0>(format);
-      case PX_Q5_0: return expand_as<PX_Q5_0>(format);
-      case PX_Q8_0: return expand_as<PX_Q8_0>(format);
-      case PX_Q4_K: return expand_as<PX_Q4_K>(format);
-      default: return expand_as<PX_Q6_K>(format);
+      case PX_Q4_0:
+        return expand_as<PX_Q4_0>(format);
+      case PX_Q5_0:
+        return expand_as<PX_Q5_0>(format);
+      case PX_Q8_0:
+        return expand_as<PX_Q8_0>(format);
+      case PX_Q4_K:
+        return expand_as<PX_Q4_K>(format);
+      default:
+        return expand_as<PX_Q6_K>(format);
     }
   }
   static int64_t expanded_bytes(int32_t dtype, ActivationFormat format, int64_t columns) {
@@ -360,18 +386,12 @@ struct TileTarget {
   }
   /* Bit i: !(values[i] <= bound), for 16 values; true for NaN. */
   static uint32_t not_below(const float* values, float bound) {
-    uint32_t mask = 0;
-    for (int lane = 0; lane < kTileRows; lane += Simd::kLanes)
-      mask |= Simd::not_less_equal(Simd::load(values + lane), Simd::broadcast_float(bound)) << lane;
-    return mask;
+    return ~mask_bits(less_equal(load(values), set(bound))) & 0xffffu;
   }
-  /* gate = activation(gate) * up, for 16 values. */
+  /* gate = activation(gate) * up, for 16 values: the functions of the op gated_activation, bit for bit. */
   static void apply_gate(Activation activation, float* gate, const float* up) {
-    for (int lane = 0; lane < kTileRows; lane += Simd::kLanes) {
-      const auto x = Simd::load(gate + lane);
-      const auto y = activation == kSilu ? silu<Simd>(x) : gelu_tanh<Simd>(x);
-      Simd::store(gate + lane, Simd::multiply(y, Simd::load(up + lane)));
-    }
+    const F x = load(gate);
+    store(gate, (activation == kSilu ? silu(x) : gelu_tanh(x)) * load(up));
   }
 
  private:

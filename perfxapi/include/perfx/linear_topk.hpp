@@ -1,7 +1,7 @@
 /* vocab_topk: the k largest logits of each row, without the logits ever being stored.
  *
- * Each thread keeps, for each row, the k best of the tiles it has multiplied in a heap whose root is the worst of them, so
- * that nearly all logits are refused by one comparison with the root. Then the heaps of a row are merged.
+ * Each thread keeps, for each row, the k best of the tiles it has multiplied in a heap whose root is the worst of them,
+ * so that nearly all logits are refused by one comparison with the root. Then the heaps of a row are merged.
  */
 #ifndef PERFX_LINEAR_TOPK_HPP
 #define PERFX_LINEAR_TOPK_HPP
@@ -103,13 +103,13 @@ class Heaps {
 };
 
 /* Attributes: k, activation_format, softcap. Operands: hidden, head; values, indices. */
-inline int32_t accepts_vocab_topk(const PxCall* call) {
-  if (call->num_inputs != 2 || call->num_operands != 4 || call->num_attrs != 3) return 0;
+inline bool fits_vocab_topk(const PxCall* call) {
+  if (call->num_inputs != 2 || call->num_operands != 4 || call->num_attrs != 3) return false;
   const PxTensor* operands = call->operands;
-  if (!is_matrix_of_rows(operands[0], PX_FLOAT32)) return 0;
-  if (!is_weight(operands[1], operands[0].shape[1], call->attrs[1].i) || operands[1].shape[0] > INT32_MAX) return 0;
+  if (!is_matrix_of_rows(operands[0], PX_FLOAT32)) return false;
+  if (!is_weight(operands[1], operands[0].shape[1], call->attrs[1].i) || operands[1].shape[0] > INT32_MAX) return false;
   const int64_t k = call->attrs[0].i, rows = operands[0].shape[0];
-  if (k < 1 || k > kMaxTopK || k > operands[1].shape[0] || !(call->attrs[2].f >= 0.0)) return 0;
+  if (k < 1 || k > kMaxTopK || k > operands[1].shape[0] || !(call->attrs[2].f >= 0.0)) return false;
   return is_matrix_of_rows(operands[2], PX_FLOAT32) && is_matrix_of_rows(operands[3], PX_INT32) &&
          has_shape(operands[2], rows, k) && has_shape(operands[3], rows, k);
 }
@@ -178,7 +178,8 @@ int32_t run_vocab_topk(const PxCall* call, const PxThread* thread) {
   }
   thread->barrier(thread);
   for (int64_t row = thread->index; row < rows; row += thread->count)
-    merge_row(heaps, thread->count, row, row_of<float>(call->operands[2], row), row_of<int32_t>(call->operands[3], row));
+    merge_row(heaps, thread->count, row, row_of<float>(call->operands[2], row),
+              row_of<int32_t>(call->operands[3], row));
   return PX_OK;
 }
 

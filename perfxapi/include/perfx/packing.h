@@ -1,19 +1,20 @@
 /* PX_TILE16: how a weight of N rows and K columns is stored for matrix-vector and matrix-matrix products.
  *
- * Rows are taken 16 at a time (a tile; the last one is padded with rows of zero). Tiles follow each other. Within a tile,
- * one block of columns follows another; in each block the 16 rows are interleaved so that a vector register holds the same
- * columns of several rows, and every instruction set reads the same bytes: 64-byte registers take 16 rows, 32-byte
- * ones rows 0-7 and 8-15, 16-byte ones four rows at a time.
+ * Rows are taken 16 at a time (a tile; the last one is padded with rows of zero). Tiles follow each other. Within a
+ * tile, one block of columns follows another; in each block the 16 rows are interleaved so that a vector register holds
+ * the same columns of several rows, and every instruction set reads the same bytes: 64-byte registers take 16 rows,
+ * 32-byte ones rows 0-7 and 8-15, 16-byte ones four rows at a time.
  *
- * A *group* is 16 rows x 4 columns of 8-bit codes: byte 4 * row + column. A block of 32 columns has 8 groups. Codes are unsigned; a
- * symmetric format has a constant offset that is subtracted in integer arithmetic (value = (code - offset) * scale).
+ * A *group* is 16 rows x 4 columns of 8-bit codes: byte 4 * row + column. A block of 32 columns has 8 groups. Codes are
+ * unsigned; a symmetric format has a constant offset that is subtracted in integer arithmetic (value = (code - offset)
+ * * scale).
  *
  *   nibbles   4 x 64 bytes  byte i of vector v: group v in the low four bits, group v + 4 in the high four
  *   bit plane 8 x 8 bytes   bit i of 64-bit word g: the fifth bit of byte i of group g
  *   crumbs    2 x 64 bytes  byte i of vector v: bits 2j, 2j+1 hold the two high bits of byte i of group 4 v + j
  *
- *   format   block  contents of a block, in order                                                  offset  bytes a weight
- *   Q8_0     32     scale f16[16]; 8 groups (code = int8 + 128)                                    128     1.0625
+ *   format   block  contents of a block, in order                                                  offset  bytes a
+ * weight Q8_0     32     scale f16[16]; 8 groups (code = int8 + 128)                                    128     1.0625
  *   Q5_0     32     scale f16[16]; nibbles; bit plane                                              16      0.6875
  *   Q4_0     32     scale f16[16]; nibbles                                                         8       0.5625
  *   Q4_K     256    d f16[16]; dmin f16[16]; scale u8[8][16]; min u8[8][16]; 8 x nibbles           0       0.578125
@@ -45,15 +46,30 @@ typedef struct PxBlock {
 static inline PxBlock perfx_block(int32_t dtype) {
   PxBlock block = {0, 0, 0};
   switch (dtype) {
-    case PX_Q8_0: block.columns = 32, block.row_bytes = 34, block.tile_bytes = 544; break;
-    case PX_Q5_0: block.columns = 32, block.row_bytes = 22, block.tile_bytes = 352; break;
-    case PX_Q4_0: block.columns = 32, block.row_bytes = 18, block.tile_bytes = 288; break;
-    case PX_Q4_K: block.columns = 256, block.row_bytes = 144, block.tile_bytes = 2368; break;
-    case PX_Q6_K: block.columns = 256, block.row_bytes = 210, block.tile_bytes = 3360; break;
-    case PX_FLOAT32: block.columns = 1, block.row_bytes = 4, block.tile_bytes = 64; break;
+    case PX_Q8_0:
+      block.columns = 32, block.row_bytes = 34, block.tile_bytes = 544;
+      break;
+    case PX_Q5_0:
+      block.columns = 32, block.row_bytes = 22, block.tile_bytes = 352;
+      break;
+    case PX_Q4_0:
+      block.columns = 32, block.row_bytes = 18, block.tile_bytes = 288;
+      break;
+    case PX_Q4_K:
+      block.columns = 256, block.row_bytes = 144, block.tile_bytes = 2368;
+      break;
+    case PX_Q6_K:
+      block.columns = 256, block.row_bytes = 210, block.tile_bytes = 3360;
+      break;
+    case PX_FLOAT32:
+      block.columns = 1, block.row_bytes = 4, block.tile_bytes = 64;
+      break;
     case PX_FLOAT16:
-    case PX_BFLOAT16: block.columns = 1, block.row_bytes = 2, block.tile_bytes = 32; break;
-    default: break;
+    case PX_BFLOAT16:
+      block.columns = 1, block.row_bytes = 2, block.tile_bytes = 32;
+      break;
+    default:
+      break;
   }
   return block;
 }
