@@ -285,7 +285,7 @@ def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
         results = tracer.record(spec, views, attributes)
     else:
         device = _common_device(spec.name, arrays)
-        results = call_op(spec, views, attributes, device)
+        results, device = call_op(spec, views, attributes, device)
     wrapped = tuple(Array(view, device) for view in results)
     return wrapped[0] if len(wrapped) == 1 else wrapped or None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perfxapi.device import Device
-from perfxapi.errors import PluginError
+from perfxapi.errors import DeviceUnavailableError, PluginError, UnknownNameError
 from perfxapi.memory import View
 
 API_VERSION = 1
@@ -101,17 +101,19 @@ class BackendManifest:
 
     `load()` returns the Backend on first use. `probe` is "module:function", run once in a child process with a
     deadline: it returns None when usable or the reason why not. `mend` is the command that would make an unusable
-    backend usable.
+    backend usable. A backend that has kernels but no devices leaves `kinds` empty and says with `joins` on which memory
+    space its kernels work ("host"): they serve the devices there, and come before those of backends of lower priority.
     """
 
     name: str
     load: Callable[[], Backend]
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
     priority: int = 0
     api_version: int = API_VERSION
     probe: str | None = None
     probe_seconds: float = 1.0
     mend: str = ""
+    joins: str | None = None
 
 
 @dataclass(slots=True)
@@ -122,6 +124,7 @@ class BackendEntry:
     distribution: str
     backend: Backend | None = None
     problem: str | None = None
+    traceback: str = ""
     device_list: tuple[Device, ...] = ()
 
 
@@ -133,12 +136,20 @@ class BackendRegistry:
         self.probe: Callable[[BackendManifest], str | None] = lambda manifest: None
         self._entries: dict[str, BackendEntry] = {}
         self._by_device: dict[Device, BackendEntry] = {}
+        self._lost: dict[Device, str] = {}
         self._lock = threading.RLock()
+        self.failures: dict[str, str] = {}
         self.generation = 0
         self._discovered = False
 
     def register(self, manifest: BackendManifest, distribution: str) -> None:
-        """Adds a backend. Raises PluginError for another API version or a name that is taken."""
+        """Adds a backend. Raises PluginError for a bad manifest, another API version or a name that is taken."""
+        if not isinstance(manifest, BackendManifest) or isinstance(manifest.kinds, str):
+            raise PluginError(
+                f"{distribution} registers {manifest!r}: it must be a BackendManifest with a tuple of kinds"
+            )
+        if bool(manifest.kinds) == bool(manifest.joins):
+            raise PluginError(f"backend {manifest.name!r} of {distribution} must give either `kinds` or `joins`")
         if manifest.api_version != API_VERSION:
             raise PluginError(
                 f"backend {manifest.name!r} of {distribution} was made for version {manifest.api_version} of the "
@@ -159,8 +170,12 @@ class BackendRegistry:
         return sorted(self._entries.values(), key=lambda entry: -entry.manifest.priority)
 
     def usable(self) -> list[BackendEntry]:
-        """The backends that load and have at least one device."""
-        return [entry for entry in self.entries() if self.load(entry)]
+        """The backends that load and have at least one device. Loads every backend: not for hot paths."""
+        return [entry for entry in self.entries() if self.load(entry) and entry.device_list]
+
+    def best(self) -> BackendEntry:
+        """The usable backend of the highest priority. Backends below it are not loaded."""
+        return next(entry for entry in self.entries() if self.load(entry) and self.working_devices(entry))
 
     def load(self, entry: BackendEntry) -> Backend | None:
         """The backend, loaded once; None with `entry.problem` set where it cannot be used."""
@@ -176,24 +191,62 @@ class BackendRegistry:
         try:
             backend = entry.manifest.load()
             entry.device_list = tuple(backend.devices())
-        except Exception as error:  # a broken backend must not take the others down; its cause is kept and shown
-            entry.problem = f"{type(error).__name__}: {error}"
-            return
-        if not entry.device_list:
-            entry.problem = "no device"
+            self._check_devices(entry)
+        except (Exception, SystemExit) as error:  # a broken backend must not take the others down; its cause is kept
+            entry.problem, entry.device_list = f"{type(error).__name__}: {error}", ()
+            entry.traceback = _traceback_text()
             return
         entry.backend = backend
         self._by_device.update(dict.fromkeys(entry.device_list, entry))
 
+    def _check_devices(self, entry: BackendEntry) -> None:
+        if not entry.device_list and entry.manifest.joins is None:
+            raise DeviceUnavailableError(f"backend {entry.manifest.name!r} finds no device on this machine")
+        for device in entry.device_list:
+            if device.kind not in entry.manifest.kinds:
+                raise PluginError(
+                    f"backend {entry.manifest.name!r} has device {device}, a kind that it did not register"
+                )
+            if device in self._by_device:
+                owner = self._by_device[device].manifest.name
+                raise PluginError(f"backend {entry.manifest.name!r} has device {device}, which is backend {owner!r}'s")
+
     def of_device(self, device: Device) -> BackendEntry:
-        """The backend that owns a device."""
-        return self._by_device[device]
+        """The backend that owns a device. Raises UnknownNameError for a device that none owns."""
+        try:
+            return self._by_device[device]
+        except KeyError:
+            raise UnknownNameError("device", str(device), sorted(map(str, self._by_device))) from None
+
+    def working_devices(self, entry: BackendEntry) -> list[Device]:
+        """The devices of a loaded backend that are not lost."""
+        return [device for device in entry.device_list if device not in self._lost]
+
+    def devices_in(self, space: str) -> list[Device]:
+        """The working devices on a memory space, best first."""
+        owners = (entry for entry in self.entries() if self.load(entry))
+        return [d for entry in owners for d in self.working_devices(entry) if d.memory_space == space]
+
+    def mark_lost(self, device: Device, reason: str) -> None:
+        """Takes a device that stopped answering out of use, for the life of the process."""
+        self._lost[device] = f"{device} was lost ({reason})"
+        self.generation += 1
+
+    def lost(self, device: Device) -> str:
+        """Why a device is out of use; empty while it works."""
+        return self._lost.get(device, "")
+
+    def note_failure(self, name: str, problem: str) -> None:
+        """Remembers why the plugin of that name could not be loaded, for whoever asks for its device."""
+        self.failures[name] = problem
 
     def reset(self) -> None:
         """Forgets everything; the next use discovers again."""
         with self._lock:
             self._entries.clear()
             self._by_device.clear()
+            self._lost.clear()
+            self.failures.clear()
             self._discovered = False
             self.generation += 1
 
@@ -203,6 +256,12 @@ class BackendRegistry:
                 return
             self._discovered = True
             self.discover()
+
+
+def _traceback_text() -> str:
+    from traceback import format_exc  # not at the top: it costs milliseconds, and is needed when something is broken
+
+    return format_exc()
 
 
 REGISTRY = BackendRegistry()

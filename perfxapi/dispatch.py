@@ -1,34 +1,35 @@
 """From an op call to a kernel: one dict lookup when it is known, the candidates' `accepts` when it is not.
 
-The chain of candidates is the device's own backend, then every other usable backend by priority; the reference accepts
-everything. Any step down the chain is a fallback: counted in the ledger with its reason and the bytes it moved, and
-subject to the one policy.
+The chain of candidates for a device: kernels that joined its memory space with a higher priority than its backend's,
+the device's own backend, then every other usable backend by priority; the reference accepts everything. Running
+anywhere but on the device is a fallback: counted in the ledger with its reason and the bytes it moved, and subject to
+the one policy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from perfxapi.backend import REGISTRY, Kernel, OpCall
+from perfxapi.backend import REGISTRY, BackendEntry, Kernel, OpCall
 from perfxapi.device import Device
-from perfxapi.errors import DeviceLostError, FallbackError, KernelError
+from perfxapi.errors import DeviceLostError, FallbackError, InvalidArgumentError, PerfXError
 from perfxapi.ledger import LEDGER, LedgerRow
-from perfxapi.memory import Buffer, Range, View
+from perfxapi.memory import HOST, Buffer, Range, View
 from perfxapi.ops.spec import OpSpec, TensorSpec
-from perfxapi.policy import fallback_policy, is_forced, report_fallback
+from perfxapi.policy import fallback_policy, is_forced, refuse_fallback, warn_of_fallback
 from perfxapi.settings import settings
 
 _MAX_CACHED = 8192
 
 
 class Choice:
-    """A kernel chosen for a call, where it runs, and why not on the device that was asked for (empty: it does)."""
+    """A kernel chosen for a call: whose it is, where it runs, and why not where it was asked to (empty: it does)."""
 
-    __slots__ = ("device", "kernel", "reason", "row")
+    __slots__ = ("backend", "device", "kernel", "reason", "row")
 
-    def __init__(self, kernel: Kernel, device: Device, reason: str, row: LedgerRow) -> None:
-        self.kernel, self.device, self.reason, self.row = kernel, device, reason, row
+    def __init__(self, kernel: Kernel, backend: str, device: Device, reason: str, row: LedgerRow) -> None:
+        self.kernel, self.backend, self.device, self.reason, self.row = kernel, backend, device, reason, row
 
 
 class Tracer(Protocol):
@@ -40,6 +41,8 @@ class Tracer(Protocol):
 
 _choices: dict[Any, Choice] = {}
 _generation = -1
+Failures: TypeAlias = dict[Kernel, Exception]
+"""Kernels that were tried in vain, and what they raised."""
 
 
 def describe(view: View) -> TensorSpec:
@@ -53,54 +56,103 @@ def infer(spec: OpSpec, inputs: Sequence[View], attributes: Mapping[str, Any]) -
     return spec.infer([describe(view) for view in inputs], attributes)
 
 
-def candidates(op: str, device: Device) -> Iterator[tuple[Kernel | None, Device, str]]:
-    """(kernel, device it runs on, problem) along the fallback chain; no usable kernel gives None and the reason."""
-    entries = REGISTRY.usable()
+# ---- choosing
+
+
+def _chain(device: Device) -> Iterator[tuple[BackendEntry, Device]]:
+    """Backends in the order in which they are asked, and the device that each would run on. Loads them one by one."""
     own = REGISTRY.of_device(device)
+    entries = REGISTRY.entries()
+    before = [e for e in entries if e.manifest.joins and e.manifest.priority > own.manifest.priority]
+    first = [entry for entry in before if entry.manifest.joins == device.memory_space]
+    for entry in [*first, own, *(e for e in entries if e is not own and e not in first)]:
+        if not REGISTRY.load(entry):
+            continue
+        if entry is own or entry.manifest.joins == device.memory_space:
+            yield entry, device
+        elif entry.manifest.joins:
+            yield from ((entry, host) for host in REGISTRY.devices_in(entry.manifest.joins)[:1])
+        else:
+            yield from ((entry, working) for working in REGISTRY.working_devices(entry)[:1])
+
+
+def candidates(op: str, device: Device) -> Iterator[tuple[Kernel | None, BackendEntry, Device, str]]:
+    """(kernel, whose, device it runs on, problem) along the chain; a backend without a usable kernel gives None."""
     disabled = settings().disable_kernels
-    for entry in [own, *(other for other in entries if other is not own)]:
-        runs_on = device if entry is own else entry.device_list[0]
+    for entry, runs_on in _chain(device):
         name = entry.manifest.name
-        if f"{name}:{op}" in disabled or f"{name}:*" in disabled:
-            yield None, runs_on, f"{name}:{op} is disabled by PERFXAPI_DISABLE_KERNELS"
-            continue
-        kernels = entry.backend.kernels(op) if entry.backend else ()
-        if not kernels:
-            yield None, runs_on, f"{name} has no kernel for {op}"
-        for kernel in kernels:
-            yield kernel, runs_on, ""
+        if lost := REGISTRY.lost(runs_on):
+            yield None, entry, runs_on, lost
+        elif f"{name}:{op}" in disabled or f"{name}:*" in disabled:
+            yield None, entry, runs_on, f"{name}:{op} is disabled by PERFXAPI_DISABLE_KERNELS"
+        else:
+            kernels = entry.backend.kernels(op) if entry.backend else ()
+            if not kernels:
+                yield None, entry, runs_on, f"{name} has no kernel for {op}"
+            for kernel in kernels:
+                yield kernel, entry, runs_on, ""
 
 
-def choices(call: OpCall, device: Device, skip: Mapping[Kernel, str] | None = None) -> Iterator[Choice]:
-    """Every kernel that accepts the call, in order, each with the reasons of those before it."""
+def choices(call: OpCall, device: Device, failed: Failures | None = None) -> Iterator[Choice]:
+    """Every kernel that accepts the call, in order, each with the reasons of those before it.
+
+    `failed` are kernels that were tried in vain. A kernel that runs on the device itself is no fallback, unless
+    another one failed.
+    """
     reasons: list[str] = []
-    for kernel, runs_on, problem in candidates(call.op, device):
-        refusal = problem or (skip or {}).get(kernel) or kernel.accepts(call) if kernel is not None else problem
+    failures = failed or {}
+    for kernel, entry, runs_on, problem in candidates(call.op, device):
+        refusal: str | None = problem
+        if kernel is not None:
+            refusal = describe_failure(failures.get(kernel)) or _foreign_state(call, runs_on) or kernel.accepts(call)
         if kernel is None or refusal:
-            reasons.append(str(refusal))
+            if not entry.manifest.joins or kernel in failures:
+                reasons.append(str(refusal))
             continue
-        reason = "; ".join(reasons)
-        yield Choice(kernel, runs_on, reason, LEDGER.row(call.op, str(device), str(runs_on), reason))
+        reason = "; ".join(reasons) if runs_on != device or failures else ""
+        ran_on = f"{entry.manifest.name} on {runs_on}" if entry.manifest.joins else str(runs_on)
+        row = LEDGER.row(call.op, str(device), ran_on, reason)
+        yield Choice(kernel, entry.manifest.name, runs_on, reason, row)
 
 
-def choose(call: OpCall, device: Device, skip: Mapping[Kernel, str] | None = None) -> Choice:
-    """The first kernel that accepts the call. Raises FallbackError where the policy forbids what it takes."""
-    choice = next(choices(call, device, skip))
+def _foreign_state(call: OpCall, runs_on: Device) -> str:
+    """Why a device cannot take part in the state of a call: ranges of it are staged on the host, and nowhere else."""
+    space = runs_on.memory_space
+    homes = {view.buffer.home for view in call.inputs if view.buffer.home not in (None, space)}
+    return f"state of {call.op} lives in {', '.join(sorted(homes))}" if homes and space != HOST else ""
+
+
+def choose(call: OpCall, device: Device, failed: Failures | None = None) -> Choice:
+    """The first kernel that accepts the call.
+
+    Raises FallbackError where the policy forbids what it takes, the last of the failures where every kernel has failed.
+    """
+    choice = next(choices(call, device, failed), None)
+    if choice is None:
+        raise list((failed or {}).values())[-1]
     if choice.reason:
-        _apply_policy(call.op, device, choice)
+        refuse_fallback(str(device), f"{call.op}: {choice.reason}", error=FallbackError)
+        if not failed and is_forced(device):
+            _warn(call.op, device, choice)
     return choice
 
 
-def _apply_policy(op: str, device: Device, choice: Choice) -> None:
-    if is_forced(device) or fallback_policy() == "error":
-        report_fallback(str(device), str(choice.device), f"{op}: {choice.reason}", error=FallbackError)
+def describe_failure(error: Exception | None) -> str:
+    """What to say of a kernel that failed; an empty string for None."""
+    if error is None:
+        return ""
+    return str(error) if isinstance(error, PerfXError) else f"{type(error).__name__}: {error}"
+
+
+def _warn(op: str, device: Device, choice: Choice) -> None:
+    warn_of_fallback(str(device), str(choice.device), f"{op}: {choice.reason}")
 
 
 def _signature(view: View) -> tuple[Any, ...]:
-    return view.dtype.code, view.shape, view.strides, view.buffer.constant
+    return view.dtype.code, view.shape, view.strides, view.buffer.constant, view.buffer.home
 
 
-def _cached_choice(call: OpCall, device: Device) -> tuple[Any, Choice]:
+def _cached_choice(call: OpCall, device: Device) -> Choice:
     global _generation
     if _generation != REGISTRY.generation or len(_choices) > _MAX_CACHED:
         _choices.clear()
@@ -116,18 +168,21 @@ def _cached_choice(call: OpCall, device: Device) -> tuple[Any, Choice]:
     choice = _choices.get(key)
     if choice is None:
         choice = _choices[key] = choose(call, device)
-    return key, choice
+    return choice
 
 
-def call_op(spec: OpSpec, inputs: Sequence[View], attributes: Mapping[str, Any], device: Device) -> tuple[View, ...]:
-    """Runs an op on concrete views; results are readable on `device`."""
+# ---- running
+
+
+def call_op(
+    spec: OpSpec, inputs: Sequence[View], attributes: Mapping[str, Any], device: Device
+) -> tuple[tuple[View, ...], Device]:
+    """Runs an op on concrete views. Returns the results and where they are: on `device`, unless it was lost."""
     checked = spec.check_attributes(attributes)
     specs = infer(spec, inputs, checked)
-    outputs = tuple(_new_output(result, spec.name) for result in specs)
-    run_call(spec, OpCall(spec.name, tuple(inputs), outputs, checked), device)
-    for view in outputs:
-        view.buffer.readable(device.memory_space)
-    return outputs
+    call = OpCall(spec.name, tuple(inputs), tuple(_new_output(result, spec.name) for result in specs), checked)
+    choice = run_call(spec, call, device, _cached_choice(call, device))
+    return call.outputs, choice.device if REGISTRY.lost(device) else device
 
 
 def _new_output(spec: TensorSpec, name: str) -> View:
@@ -136,58 +191,86 @@ def _new_output(spec: TensorSpec, name: str) -> View:
     return view
 
 
-def run_call(spec: OpSpec, call: OpCall, device: Device) -> None:
-    """Runs a call with given outputs by the best kernel; where that fails in mid-run, by the next.
+def run_call(spec: OpSpec, call: OpCall, device: Device, choice: Choice, failed: Failures | None = None) -> Choice:
+    """Runs a call by the kernel chosen for it; where that fails, by the next. Returns the choice that did it.
 
-    Raises per the policy.
+    `failed` are kernels that were tried before. Raises FallbackError where the policy forbids to go on, DeviceLostError
+    where operands are lost, and what the last kernel raised where none is left.
     """
-    key, choice = _cached_choice(call, device)
-    failures: dict[Kernel, str] = {}
-    while True:
-        try:
-            choice.row.bytes_moved += launch(spec, call, choice.kernel, choice.device.memory_space)
-            choice.row.count += 1
-            return
-        except (KernelError, DeviceLostError) as error:
-            failures[choice.kernel] = f"{type(error).__name__}: {error}"
-            _choices.pop(key, None)
-            choice = choose(call, device, failures)
+    failures = failed or {}
+    while failure := _attempt(spec, call, device, choice):
+        failures[choice.kernel] = failure
+        choice = choose(call, device, failures)
+    if failures:
+        _warn(call.op, device, choice)
+    return choice
 
 
-def launch(spec: OpSpec, call: OpCall, kernel: Kernel, space: str) -> int:
-    """Makes every operand valid in `space`, launches, and returns how many bytes were moved for it."""
+def _attempt(spec: OpSpec, call: OpCall, device: Device, choice: Choice) -> Exception | None:
+    """Launches and counts. Returns what the kernel raised; the operands are then as they were before.
+
+    InvalidArgumentError (the operands are wrong, whoever computes) is raised.
+    """
+    valid = [(view.buffer, view.buffer.valid_spaces) for view in (*call.inputs, *call.outputs)]
+    launched, moved, staged = _stage(spec, call, choice.device.memory_space)
+    try:
+        choice.kernel.launch(launched)
+    except Exception as error:  # a stranger's kernel may raise anything; the next in the chain takes over
+        for buffer, spaces in valid:
+            buffer.restore(spaces)
+        if isinstance(error, InvalidArgumentError):
+            raise
+        if isinstance(error, DeviceLostError):
+            REGISTRY.mark_lost(choice.device, str(error))
+        return error
+    for index, (view, staging, ranges) in staged.items():
+        if index in spec.mutates:
+            moved += view.buffer.store(staging, ranges)
+    if not REGISTRY.lost(device):
+        moved += sum(view.buffer.readable(device.memory_space)[1] for view in call.outputs)
+    choice.row.bytes_moved += moved
+    choice.row.count += 1
+    return None
+
+
+def _stage(spec: OpSpec, call: OpCall, space: str) -> tuple[OpCall, int, dict[int, tuple[View, Any, list[Range]]]]:
+    """The call with every operand valid in `space`, the bytes moved for it, and the state staged on the host."""
     moved = 0
     staged: dict[int, tuple[View, Any, list[Range]]] = {}
     views = list(call.inputs)
     for index, view in enumerate(views):
         if view.buffer.home is not None and view.buffer.home != space:
-            views[index], cost = _stage_state(spec, call, index, staged)
-            moved += cost
+            ranges = _state_ranges(spec, call, index)
+            staging, cost = view.buffer.fetch(ranges)
+            staged[index] = (view, staging, ranges)
+            substitute = Buffer.from_host(staging, name=view.buffer.name)
+            views[index] = View(substitute, view.dtype, view.shape, view.strides, view.offset)
         elif index in spec.mutates:
-            view.buffer.writable(space)
+            cost = view.buffer.writable(space)[1]
         else:
-            moved += view.buffer.readable(space)[1]
+            cost = view.buffer.readable(space)[1]
+        moved += cost
     for view in call.outputs:
-        # a view of a whole buffer is replaced; one that covers a part must keep the rest
-        (view.buffer.overwrite if view.nbytes == view.buffer.nbytes else view.buffer.writable)(space)
-    kernel.launch(OpCall(call.op, tuple(views), call.outputs, call.attributes))
-    for index, (view, staging, ranges) in staged.items():
-        if index in spec.mutates:
-            moved += view.buffer.store(staging, ranges)
-    return moved
+        view.buffer.overwrite(space)
+    return OpCall(call.op, tuple(views), call.outputs, call.attributes), moved, staged
 
 
-def _stage_state(spec: OpSpec, call: OpCall, index: int, staged: dict[int, Any]) -> tuple[View, int]:
-    """A host copy of the ranges of a state operand that the op reads or writes."""
-    view = call.inputs[index]
+def _state_ranges(spec: OpSpec, call: OpCall, index: int) -> list[Range]:
+    """The byte ranges of a state operand that the op reads or writes: what its spec says, else what its view covers."""
     if spec.ranges is not None and index in spec.state:
-        ranges = spec.ranges(call.inputs, call.attributes)[index]
-    else:
-        ranges = [(0, view.buffer.nbytes)]
-    staging, moved = view.buffer.fetch(ranges)
-    staged[index] = (view, staging, ranges)
-    substitute = Buffer.from_host(staging, name=view.buffer.name)
-    return View(substitute, view.dtype, view.shape, view.strides, view.offset), moved
+        return spec.ranges(call.inputs, call.attributes)[index]
+    return [call.inputs[index].extent]
 
 
-__all__ = ["Choice", "Tracer", "call_op", "choices", "choose", "describe", "infer", "launch", "run_call"]
+__all__ = [
+    "Choice",
+    "Tracer",
+    "call_op",
+    "candidates",
+    "choices",
+    "choose",
+    "describe",
+    "describe_failure",
+    "infer",
+    "run_call",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 
@@ -18,7 +17,9 @@ class UnknownNameError(PerfXError, ValueError):
     """A name (device, dtype, op, backend, model) that nothing answers to."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
-        close = difflib.get_close_matches(name, known, n=1)
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 

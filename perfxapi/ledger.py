@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -33,6 +32,8 @@ class Explanation:
 
     def to_json(self) -> str:
         """A JSON array with an object for each row."""
+        import json
+
         return json.dumps([asdict(row) for row in self.rows])
 
     def __str__(self) -> str:

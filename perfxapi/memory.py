@@ -72,20 +72,38 @@ def memory_space(name: str) -> MemorySpace:
 class Buffer:
     """Bytes with valid copies in one or more memory spaces.
 
-    `home` is set for state. `release` is called when the host original of a constant is no longer needed (its pages may
-    then be dropped; reading it again must still work, as with a memory-mapped file). `derived` caches what backends
-    make of a constant: packed weights, dequantized copies.
+    `home` is set for state. A planned buffer has a `capacity` for its largest use and `nbytes` in use, which copies
+    move. Memory that a buffer allocated goes back to its allocator with it. `release` is called when the host original
+    of a constant is no longer needed (its pages may then be dropped; reading it again must still work, as with a mapped
+    file). `derived` caches what backends make of a constant: packed weights, dequantized copies.
     """
 
-    __slots__ = ("__weakref__", "_storage", "_valid", "constant", "derived", "home", "name", "nbytes", "release")
+    __slots__ = (
+        "__weakref__",
+        "_allocations",
+        "_storage",
+        "_valid",
+        "capacity",
+        "constant",
+        "derived",
+        "home",
+        "name",
+        "nbytes",
+        "release",
+    )
 
     def __init__(self, nbytes: int, *, name: str = "", home: str | None = None) -> None:
-        self.nbytes, self.name, self.home = nbytes, name, home
+        self.nbytes, self.capacity, self.name, self.home = nbytes, nbytes, name, home
         self.constant = False
         self.release: Callable[[], None] | None = None
         self.derived: dict[Any, Any] = {}
         self._storage: dict[str, Any] = {}
+        self._allocations: dict[str, int] = {}
         self._valid: set[str] = set()
+
+    def __del__(self) -> None:
+        for space, nbytes in self._allocations.items():
+            memory_space(space).allocator.deallocate(self._storage[space], nbytes)
 
     @classmethod
     def from_host(cls, data: Bytes, *, name: str = "", constant: bool = False) -> Buffer:
@@ -105,8 +123,7 @@ class Buffer:
         if space == HOST:
             buffer._storage[HOST] = zeros
         else:
-            buffer._storage[space] = memory_space(space).allocator.allocate(nbytes)
-            memory_space(space).write(buffer._storage[space], 0, zeros)
+            memory_space(space).write(buffer._allocated(space), 0, zeros)
         buffer._valid.add(space)
         return buffer
 
@@ -123,44 +140,58 @@ class Buffer:
             raise PerfXError(f"state buffer {self.name!r} lives in {self.home!r} and does not travel to {space!r}")
         if not self._valid:
             raise PerfXError(f"buffer {self.name!r} was read before anything was written to it")
-        moved = self.nbytes
+        moved = 0
         if HOST not in self._valid:
             source = next(iter(self._valid))
-            memory_space(source).read(self._storage[source], 0, self._allocated(HOST))
+            memory_space(source).read(self._storage[source], 0, self._host_bytes())
             self._valid.add(HOST)
+            moved += self.nbytes
         if space != HOST:
-            memory_space(space).write(self._allocated(space), 0, self._storage[HOST])
+            memory_space(space).write(self._allocated(space), 0, self._host_bytes())
             self._valid.add(space)
+            moved += self.nbytes
         return self._storage[space], moved
 
-    def writable(self, space: str = HOST) -> Any:
-        """Storage in `space` to be written whole or in part; every other copy becomes invalid."""
+    def _host_bytes(self) -> Bytes:
+        storage: Bytes = self._allocated(HOST)
+        return storage[: self.nbytes]
+
+    def writable(self, space: str = HOST) -> tuple[Any, int]:
+        """Storage in `space` to be written in part, and how many bytes were moved there first.
+
+        Every other copy becomes invalid. Host bytes that are read-only (of `bytes`, of a mapped file) are copied once.
+        """
         if self.constant:
             raise InvalidArgumentError(f"buffer {self.name!r} is a constant and cannot be written")
-        if space not in self._valid and self._valid:
-            self.readable(space)
-        storage = self._allocated(space)
+        storage, moved = self.readable(space) if self._valid else (self._allocated(space), 0)
+        if space == HOST and not storage.flags.writeable:
+            original, storage = storage, HostAllocator().allocate(self.nbytes)
+            storage[:] = original
+            self._storage[HOST] = storage
         self._valid = {space}
-        return storage
+        return storage, moved
 
     def overwrite(self, space: str = HOST) -> Any:
-        """As `writable`, for a writer that replaces all bytes: nothing is copied first."""
+        """Storage in `space` for a writer that replaces all bytes: nothing is moved; other copies become invalid."""
         storage = self._allocated(space)
         self._valid = {space}
         return storage
 
-    def invalidate(self) -> None:
-        """Forgets the contents (a planned buffer at the start of a run)."""
-        self._valid.clear()
+    def restore(self, valid: Iterable[str]) -> None:
+        """Makes the copies in `valid` the valid ones again, after a writer that wrote nothing."""
+        self._valid = set(valid)
 
     def _allocated(self, space: str) -> Any:
         if space not in self._storage:
-            self._storage[space] = memory_space(space).allocator.allocate(self.nbytes)
+            self._storage[space] = memory_space(space).allocator.allocate(self.capacity)
+            self._allocations[space] = self.capacity
         return self._storage[space]
 
-    def adopt(self, space: str, storage: Any) -> None:
-        """Uses `storage` (a slice of an arena) as this buffer's memory in `space`."""
-        self._storage[space] = storage
+    def adopt(self, storage: Bytes) -> None:
+        """Uses `storage` (a slice of an arena) as this buffer's host memory, contents undefined."""
+        self._storage[HOST] = storage
+        self.nbytes = self.capacity = storage.nbytes
+        self._valid = {HOST}
 
     def fetch(self, ranges: Iterable[Range]) -> tuple[Bytes, int]:
         """Host bytes as large as this buffer, only `ranges` filled from its home, and how many bytes were moved."""
@@ -226,6 +257,18 @@ class View:
             columns = self.dtype.row_bytes(int(self.shape[-1]))
             return np.ndarray((*self.shape[:-1], columns), np.uint8, storage, self.offset, (*self.strides[:-1], 1))
         return np.ndarray(self.shape, self.dtype.numpy, storage, self.offset, self.strides)
+
+    @property
+    def extent(self) -> Range:
+        """The byte range of the buffer that the view's elements lie in. Concrete shapes only."""
+        if 0 in self.shape:
+            return self.offset, 0
+        blocks = [int(size) for size in self.shape]
+        if self.dtype.is_quantized:
+            blocks[-1] //= self.dtype.block_size
+        steps = [(size - 1) * int(stride) for size, stride in zip(blocks, self.strides, strict=True)]
+        start = self.offset + sum(step for step in steps if step < 0)
+        return start, sum(map(abs, steps)) + self.dtype.itemsize
 
     def host(self) -> npt.NDArray[Any]:
         """The view in host memory, for reading (moved there if it must be)."""

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cffi
-
 from perfxapi.allocator import HostAllocator
 from perfxapi.backend import Backend, Kernel, OpCall, PlannedCall, Stop
 from perfxapi.device import Device
@@ -56,6 +54,8 @@ def declarations(*headers: str) -> str:
 
 @cache
 def _ffi() -> Any:
+    import cffi  # when the first library is opened: it brings a C parser along
+
     ffi = cffi.FFI()
     ffi.cdef(declarations("perfx/abi.h", "perfx/host.h"))
     return ffi

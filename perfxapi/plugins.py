@@ -6,31 +6,34 @@ shown by `perfxapi backends` and whenever its device is asked for.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
-import pluggy
-
-from perfxapi import hookspecs, reference
 from perfxapi.backend import REGISTRY, BackendManifest
-from perfxapi.ops.spec import register_op
+from perfxapi.ops.spec import OpSpec, register_op
 from perfxapi.settings import settings
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(slots=True)
 class PluginStatus:
-    """One entry point: who brought it and what became of it. `problem` is empty when it loaded."""
+    """One entry point: who brought it, what it registered, and what became of it.
+
+    `state` is "loaded", "failed" (`problem` and `traceback` say why) or "skipped" (PERFXAPI_PLUGINS does not name it).
+    """
 
     name: str
     distribution: str
     version: str
+    state: str = "loaded"
     problem: str = ""
     traceback: str = ""
+    backends: list[str] = field(default_factory=list)
+    ops: list[str] = field(default_factory=list)
 
 
 STATUSES: dict[str, PluginStatus] = {}
@@ -39,56 +42,79 @@ STATUSES: dict[str, PluginStatus] = {}
 
 def discover() -> None:
     """Registers the built-in reference backend, then every allowed plugin."""
+    from importlib.metadata import entry_points
+
+    from perfxapi import builtin, hookspecs
+
     STATUSES.clear()
-    _register(_Builtin(), PluginStatus("numpy", "perfxapi", ""))
+    _register(builtin, _add(PluginStatus("numpy", "perfxapi", "")))
     allowed = settings().plugins
     for entry_point in sorted(entry_points(group=hookspecs.GROUP), key=lambda found: found.name):
-        if allowed is None or entry_point.name in allowed:
-            _load(entry_point)
+        status = _add(_status_of(entry_point))
+        if allowed is not None and entry_point.name not in allowed:
+            status.state, status.problem = "skipped", "PERFXAPI_PLUGINS does not name it"
+        else:
+            _load(entry_point, status)
 
 
-class _Builtin:
-    """The reference backend registers through the same hook as strangers do."""
-
-    @hookspecs.hookimpl
-    def register_backends(self, register: object) -> None:
-        register(reference.MANIFEST)  # type: ignore[operator]
-
-
-def _load(entry_point: EntryPoint) -> None:
+def _status_of(entry_point: EntryPoint) -> PluginStatus:
     distribution = entry_point.dist
-    status = PluginStatus(
-        entry_point.name,
-        distribution.name if distribution else entry_point.value,
-        distribution.version if distribution else "",
-    )
+    if distribution is None:
+        return PluginStatus(entry_point.name, entry_point.value, "")
+    return PluginStatus(entry_point.name, distribution.name, distribution.version)
+
+
+def _add(status: PluginStatus) -> PluginStatus:
     STATUSES[f"{status.distribution}:{status.name}"] = status
+    return status
+
+
+def _load(entry_point: EntryPoint, status: PluginStatus) -> None:
+    from traceback import format_exc
+
     try:
         _register(entry_point.load(), status)
-    except Exception as error:  # whatever a stranger's module raises, the others must load
-        status.problem = f"{type(error).__name__}: {error}"
-        status.traceback = traceback.format_exc()
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises, the others must load
+        status.state, status.problem = "failed", f"{type(error).__name__}: {error}"
+        status.traceback = format_exc()
+        REGISTRY.note_failure(status.name, f"its plugin {status.distribution} could not be loaded: {status.problem}")
 
 
 def _register(plugin: object, status: PluginStatus) -> None:
     """Calls the hooks of one plugin alone. What was registered before an error stays."""
+    import pluggy
+
+    from perfxapi import hookspecs
+
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, status.name)
     manager.check_pending()
-    manager.hook.register_ops(register=register_op)
-    manager.hook.register_backends(register=partial(REGISTRY.register, distribution=status.distribution))
+    manager.hook.register_ops(register=partial(_register_op, status))
+    manager.hook.register_backends(register=partial(_register_backend, status))
+
+
+def _register_op(status: PluginStatus, spec: OpSpec) -> None:
+    register_op(spec)
+    status.ops.append(spec.name)
+
+
+def _register_backend(status: PluginStatus, manifest: BackendManifest) -> None:
+    REGISTRY.register(manifest, distribution=status.distribution)
+    status.backends.append(manifest.name)
 
 
 @cache
 def _probe_result(probe: str, seconds: float) -> str | None:
     """Runs "module:function" in a child process; None when it says the backend is usable, else the reason why not."""
+    import json
+    import subprocess
+
     module, _, function = probe.partition(":")
     code = f"import json, {module} as m; print(json.dumps(m.{function}()))"
+    command = [sys.executable, "-c", code]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return f"its probe {probe} did not answer within {seconds:g} s"
     if done.returncode != 0:
@@ -102,10 +128,7 @@ def _probe_result(probe: str, seconds: float) -> str | None:
 
 
 def probe(manifest: BackendManifest) -> str | None:
-    """Whether a backend can be used here:
-
-    None, or the reason why not. The answer is kept for the life of the process.
-    """
+    """Whether a backend can be used here: None, or the reason why not. The answer is kept for the process's life."""
     return _probe_result(manifest.probe, manifest.probe_seconds) if manifest.probe else None
 
 

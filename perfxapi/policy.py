@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -26,6 +27,7 @@ KNOWN_KINDS = {
 _device: ContextVar[str | Device | None] = ContextVar("perfxapi_device", default=None)
 _fallback: ContextVar[FallbackPolicy | None] = ContextVar("perfxapi_fallback", default=None)
 _warned: set[tuple[str, str, str]] = set()
+_SIZES = re.compile(r"\[[\d, ]*\]")
 
 
 def fallback_policy() -> FallbackPolicy:
@@ -40,7 +42,7 @@ def requested_device() -> str | Device:
 
 def is_forced(device: Device) -> bool:
     """Whether the user named a device here, rather than leaving the choice to "auto"."""
-    return requested_device() != "auto" or device.kind not in ("cpu", "riscv", "numpy")
+    return requested_device() != "auto" or device != _best_device()
 
 
 @contextlib.contextmanager
@@ -65,7 +67,7 @@ def get_device(device: str | Device | None = None) -> Device:
     """
     asked = device or requested_device()
     if isinstance(asked, Device):
-        return asked
+        return _unless_lost(asked)
     if asked == "auto":
         return _best_device()
     kind, index = parse_device_name(asked)
@@ -74,8 +76,8 @@ def get_device(device: str | Device | None = None) -> Device:
         if REGISTRY.load(entry):
             found = [known for known in entry.device_list if known.kind == kind and known.index == index]
             if found:
-                return found[0]
-    return _unavailable(asked, kind, index, entries)
+                return _unless_lost(found[0])
+    return _unavailable(asked, *_why_unavailable(asked, kind, index, entries))
 
 
 def all_devices() -> list[Device]:
@@ -84,31 +86,48 @@ def all_devices() -> list[Device]:
 
 
 def _best_device() -> Device:
-    return REGISTRY.usable()[0].device_list[0]
+    return REGISTRY.working_devices(REGISTRY.best())[0]
 
 
-def _unavailable(asked: str, kind: str, index: int, entries: list[BackendEntry]) -> Device:
-    if not entries and kind not in KNOWN_KINDS:
-        known = {*KNOWN_KINDS, "auto", *(k for entry in REGISTRY.entries() for k in entry.manifest.kinds)}
-        raise UnknownNameError("device", asked, sorted(known))
-    if not entries:
-        reason, mend = f"no backend for {kind!r} is installed", f"pip install {KNOWN_KINDS[kind]}"
-    elif entries[0].problem:
-        reason, mend = entries[0].problem, entries[0].manifest.mend or "perfxapi backends"
-    else:
-        reason, mend = f"there is no {kind} device number {index}", "perfxapi devices"
+def _unless_lost(device: Device) -> Device:
+    REGISTRY.of_device(device)
+    lost = REGISTRY.lost(device)
+    return _unavailable(str(device), lost, "start a new process") if lost else device
+
+
+def _why_unavailable(asked: str, kind: str, index: int, entries: list[BackendEntry]) -> tuple[str, str]:
+    """Why there is no such device, and the command that mends it. Raises UnknownNameError for a kind nobody knows."""
+    if entries and entries[0].problem:
+        return entries[0].problem, entries[0].manifest.mend or "perfxapi backends --verbose"
+    if entries:
+        return f"there is no {kind} device number {index}", "perfxapi devices"
+    if kind in REGISTRY.failures:
+        return REGISTRY.failures[kind], "perfxapi backends --verbose"
+    if kind in KNOWN_KINDS:
+        return f"no backend for {kind!r} is installed", f"pip install {KNOWN_KINDS[kind]}"
+    known = {*KNOWN_KINDS, "auto", *(k for entry in REGISTRY.entries() for k in entry.manifest.kinds)}
+    raise UnknownNameError("device", asked, sorted(known))
+
+
+def _unavailable(asked: str, reason: str, mend: str) -> Device:
+    """What to use in the place of a device that cannot be had, if the policy allows it."""
     substitute = _best_device()
-    report_fallback(asked, str(substitute), f"{reason}; to mend it: {mend}", error=DeviceUnavailableError)
+    message = f"{reason}; to mend it: {mend}"
+    refuse_fallback(asked, message, error=DeviceUnavailableError)
+    warn_of_fallback(asked, str(substitute), message)
     LEDGER.record_device(asked, str(substitute), reason)
     return substitute
 
 
-def report_fallback(wanted: str, used: str, reason: str, *, error: type[Exception]) -> None:
-    """Applies the policy to one fallback: silence (the caller counts it), one warning for each cause, or an error."""
-    policy = fallback_policy()
-    message = f"device {wanted!r}: {reason}"
-    if policy == "error":
-        raise error(message)
-    if policy == "warn" and (wanted, used, reason) not in _warned:
-        _warned.add((wanted, used, reason))
-        warnings.warn(f"{message}. The work runs on {used}.", FallbackWarning, stacklevel=4)
+def refuse_fallback(wanted: str, reason: str, *, error: type[Exception]) -> None:
+    """Raises `error` where the policy is "error"."""
+    if fallback_policy() == "error":
+        raise error(f"device {wanted!r}: {reason}")
+
+
+def warn_of_fallback(wanted: str, used: str, reason: str) -> None:
+    """Warns where the policy is "warn", once for each cause; sizes in square brackets do not make another cause."""
+    cause = (wanted, used, _SIZES.sub("[]", reason))
+    if fallback_policy() == "warn" and cause not in _warned:
+        _warned.add(cause)
+        warnings.warn(f"device {wanted!r}: {reason}. The work runs on {used}.", FallbackWarning, stacklevel=4)

@@ -50,7 +50,8 @@ class ReferenceKernel:
         if not call.outputs:
             return
         for view, value in zip(call.outputs, results if isinstance(results, tuple) else (results,), strict=True):
-            np.copyto(view.over(view.buffer.writable(HOST)), value, casting="same_kind")
+            stored = dtypes.float32_to_bfloat16(value) if view.dtype is dtypes.bfloat16 else value
+            np.copyto(view.over(view.buffer.readable(HOST)[0]), stored, casting="same_kind")
 
 
 class ReferenceBackend(Backend):

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxapi.array import Array
-from perfxapi.backend import REGISTRY, OpCall, PlannedCall, Stop
+from perfxapi.backend import REGISTRY, OpCall, PlannedCall
 from perfxapi.device import Device
 from perfxapi.dims import Dim
-from perfxapi.dispatch import Choice, choices, choose, launch
-from perfxapi.errors import DeviceLostError, InvalidArgumentError, KernelError
+from perfxapi.dispatch import Choice, Failures, choices, choose, run_call
+from perfxapi.errors import InvalidArgumentError, KernelError
 from perfxapi.graph.fuse import fuse
 from perfxapi.graph.ir import Graph, Node, Value, bind, symbols
 from perfxapi.graph.memory_plan import Lifetime, plan_memory
@@ -90,10 +90,7 @@ class Executable:
         self.memory_plan = plan_memory(blocks)
         self.arena: npt.NDArray[np.uint8] = memory_space(HOST).allocator.allocate(self.memory_plan.arena_bytes)
         for value, offset, block in zip(values, self.memory_plan.offsets, blocks, strict=False):
-            buffer = self._buffers[value]
-            buffer.nbytes = block.nbytes
-            buffer.adopt(HOST, self.arena[offset : offset + block.nbytes])
-            buffer.overwrite(HOST)
+            self._buffers[value].adopt(self.arena[offset : offset + block.nbytes])
         places = zip(self.memory_plan.offsets[len(values) :], scratch, strict=True)
         self._workspaces = [self.arena[offset : offset + nbytes] if nbytes else None for offset, nbytes in places]
 
@@ -161,6 +158,8 @@ class Executable:
         Sizes of symbolic dimensions come from the inputs' shapes. Raises InvalidArgumentError where they do not fit.
         """
         sizes = self._take_inputs(inputs)
+        if self._foreign_space:
+            self._resize_buffers(sizes)
         if self._segment is not None:
             self._run_segment(sizes)
         else:
@@ -178,6 +177,12 @@ class Executable:
         sizes: dict[str, int] = {}
         for name, (view, memory, dims) in self._inputs.items():
             values = np.asarray(inputs[name])
+            fits = values.ndim == memory.ndim and values.shape[1:] == memory.shape[1:]
+            if not fits or values.dtype != memory.dtype or any(values.shape[a] % factor for a, _, factor in dims):
+                raise InvalidArgumentError(
+                    f"input {name!r} must be {view.dtype.name} of shape {self.graph.inputs[name].spec.shape}; "
+                    f"got {values.dtype} of {values.shape}"
+                )
             for axis, symbol, factor in dims:
                 size = values.shape[axis] // factor
                 if sizes.setdefault(symbol, size) != size or size > self.bounds[symbol]:
@@ -185,13 +190,6 @@ class Executable:
                         f"input {name!r}: {symbol} is {size}; it must be at most {self.bounds[symbol]} "
                         "and the same in all inputs"
                     )
-            if values.shape[1:] != memory.shape[1:] or values.ndim != memory.ndim or values.dtype != memory.dtype:
-                raise InvalidArgumentError(
-                    f"input {name!r} must be {view.dtype.name} of shape {view.shape}; "
-                    f"got {values.dtype} of {values.shape}"
-                )
-            if self._foreign_space:
-                view.buffer.overwrite(HOST)
             if values.ndim:
                 memory[: len(values)] = values
             else:
@@ -202,20 +200,29 @@ class Executable:
         assert self._segment is not None
         first = 0
         while True:
-            if self._foreign_space:
-                self._bring_to_host(first)
             stop = self._segment.run(sizes, first)
-            self._count(first, len(self._planned) if stop is None else stop.index)
+            last = len(self._planned) if stop is None else stop.index
+            self._count(first, last)
+            if self._foreign_space:
+                self._note_written(first, last)
             if stop is None:
                 return
-            self._run_stopped(stop, sizes)
+            self._run_node(stop.index, sizes, stop.reason)
             first = stop.index + 1
 
-    def _bring_to_host(self, first: int) -> None:
-        for planned in self._planned[first:]:
-            for view in planned.call.inputs:
-                if not view.buffer.constant and view.buffer.home is None and view.buffer.valid_spaces:
-                    view.buffer.readable(HOST)
+    def _resize_buffers(self, sizes: dict[str, int]) -> None:
+        """Before a run that touches memory other than the host's: each buffer holds as much as this run needs."""
+        for value, buffer in self._buffers.items():
+            buffer.nbytes = bind(value.view(), buffer, sizes).nbytes
+            buffer.overwrite(HOST)
+
+    def _note_written(self, first: int, last: int) -> None:
+        """A segment wrote to host memory by itself: copies elsewhere of what it wrote are no longer valid."""
+        for planned, node in zip(self._planned[first:last], self.graph.nodes[first:last], strict=True):
+            written = (*planned.call.outputs, *(planned.call.inputs[index] for index in node.spec.mutates))
+            for view in written:
+                if view.buffer.home is None:
+                    view.buffer.overwrite(HOST)
 
     def _count(self, first: int, last: int) -> None:
         if self._rows is not None and first == 0 and last == len(self._planned):
@@ -225,24 +232,18 @@ class Executable:
         for choice in self._choices[first:last]:
             choice.row.count += 1
 
-    def _run_stopped(self, stop: Stop, sizes: dict[str, int]) -> None:
-        self._run_node(stop.index, sizes, stop.reason)
-
     def _run_node(self, index: int, sizes: dict[str, int], failure: str) -> None:
         """Runs one node by dispatch. `failure` says why its planned kernel could not (empty: it was not tried)."""
         node, choice = self.graph.nodes[index], self._choices[index]
         call = self._concrete(self._planned[index].call, sizes)
-        failures = {choice.kernel: failure} if failure else {}
+        failures: Failures = {choice.kernel: KernelError(failure)} if failure else {}
         if failure:
             choice = choose(call, self.device, failures)
-        while True:
-            try:
-                choice.row.bytes_moved += launch(node.spec, call, choice.kernel, choice.device.memory_space)
-                choice.row.count += 1
-                return
-            except (KernelError, DeviceLostError) as error:
-                failures[choice.kernel] = f"{type(error).__name__}: {error}"
-                choice = choose(call, self.device, failures)
+        run_call(node.spec, call, self.device, choice, failures)
+        if self._segment is not None and self._foreign_space:
+            for mutated in node.spec.mutates:
+                if call.inputs[mutated].buffer.home is None:
+                    call.inputs[mutated].buffer.readable(HOST)
 
     @staticmethod
     def _concrete(call: OpCall, sizes: dict[str, int]) -> OpCall:

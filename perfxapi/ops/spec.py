@@ -146,8 +146,8 @@ _REGISTRY: dict[str, OpSpec] = {}
 
 
 def register_op(spec: OpSpec) -> OpSpec:
-    """Makes an op known. A name that is taken raises InvalidArgumentError."""
-    if spec.name in _REGISTRY:
+    """Makes an op known. A name that another spec has taken raises InvalidArgumentError."""
+    if _REGISTRY.get(spec.name, spec) is not spec:
         raise InvalidArgumentError(f"an op named {spec.name!r} is registered already")
     _REGISTRY[spec.name] = spec
     return spec

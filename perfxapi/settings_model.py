@@ -1,0 +1,54 @@
+"""The model of all settings, read from the environment (`PERFXAPI_*`). Importing it imports pydantic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.settings import FallbackPolicy
+
+PREFIX = "PERFXAPI_"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Numbers = Annotated[tuple[int, ...], BeforeValidator(_split)]
+
+
+class Settings(BaseModel):
+    """Everything that can be set from outside. Each field is the environment variable PERFXAPI_<NAME>."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = Field("auto", description='Device used where none is given: "auto", "cpu", "opencl:1", ...')
+    fallback: FallbackPolicy = Field("warn", description="What happens when work cannot run where it was asked to.")
+    disable_kernels: Names = Field((), description='Kernels never chosen, as "backend:op", comma-separated.')
+    plugins: Names | None = Field(None, description="Allow-list of plugin entry points; empty disables all plugins.")
+    num_threads: int = Field(0, ge=0, le=4096, description="Threads of the native pool; 0: one a usable processor.")
+    cpu_variant: str = Field("", description="Instruction set of native kernels (scalar, avx2, ...); empty: the best.")
+    spin_us: int = Field(200, ge=0, le=1_000_000, description="Microseconds that idle threads spin before they sleep.")
+    affinity: Numbers = Field((), description="Processor of each pool thread, comma-separated; empty: no affinity.")
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment. Raises InvalidArgumentError naming the variable."""
+    variables = os.environ if environment is None else environment
+    given = {name: variables[variable_of(name)] for name in Settings.model_fields if variable_of(name) in variables}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        variable = variable_of(str(problem["loc"][0]))
+        raise InvalidArgumentError(f"{variable}={given[str(problem['loc'][0])]!r}: {problem['msg']}") from None
