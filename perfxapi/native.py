@@ -29,6 +29,9 @@ MAX_NDIM = 6
 _STATUS = ("ok", "unsupported", "invalid argument", "out of memory", "kernel error", "device lost", "disabled")
 _OK, _INVALID_ARGUMENT, _DEVICE_LOST, _DISABLED = 0, 2, 5, 6
 _STRIDED, _TILE16 = 0, 1
+_TILE_ROWS = 16
+_PACKED_AT_ONCE = 16 << 20
+"""Bytes of a weight that are packed before its pages are released."""
 _CONTIGUOUS = 1
 _FIRST_WEIGHT = {"linear": 1, "multi_linear": 1, "gated_linear": 1, "vocab_topk": 1}
 """Ops whose constant operands, from this index on, are packed into tiles before the first launch."""
@@ -266,15 +269,26 @@ class NativeBackend(Backend):
                 self._pack(view)
 
     def _pack(self, view: View) -> None:
-        source = view.buffer.readable(HOST)[0]
+        """Packs a weight, some rows at a time.
+
+        Rows are released before the next ones are read, so that original and tiles are never in memory together.
+        """
+        buffer, rows = view.buffer, int(view.shape[0])
+        columns = int(view.shape[1])
+        source = buffer.readable(HOST)[0]
         packed = HostAllocator().allocate(self._packed_bytes(view))
-        status = self.library.lib.perfx_pack(
-            self.pool, view.dtype.code, *view.shape, _address(source), _address(packed)
-        )
-        self.check(status, f"packing {view.buffer.name or view.dtype.name}")
-        view.buffer.derived[self._pack_key] = packed
-        if view.buffer.release is not None:
-            view.buffer.release()
+        row_bytes = view.dtype.row_bytes(columns)
+        step = max(_PACKED_AT_ONCE // row_bytes // _TILE_ROWS, 1) * _TILE_ROWS
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            done = self.library.lib.perfx_packed_bytes(view.dtype.code, first, columns) if first else 0
+            status = self.library.lib.perfx_pack(
+                self.pool, view.dtype.code, count, columns, _address(source, first * row_bytes), _address(packed, done)
+            )
+            self.check(status, f"packing {buffer.name or view.dtype.name}")
+            if buffer.release is not None:
+                buffer.release()
+        buffer.derived[self._pack_key] = packed
 
     def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> NativeSegment | None:
         """A command list of all calls; those whose kernel is not this backend's stop it, to be run by dispatch."""
