@@ -33,8 +33,8 @@ def machine_line(result: dict[str, Any]) -> str:
     sets = ", ".join(machine["instruction_sets"]) or "no vector extension that we look for"
     return (
         f"{machine['processor']} ({sets}), {machine['usable_processors']} usable processors, "
-        f"{machine['memory_gib']} GiB, {machine['system']}; {load['model']}, {load['threads']} threads, prompt of {load['prompt_tokens']} tokens, "
-        f"{load['gen_tokens']} generated, context {load['context']}; commit {machine['commit']}, {result['date']}."
+        f"{machine['memory_gib']} GiB, {machine['system']}; {load['model']}, {load['threads']} threads, "
+        f"prompt of {load['prompt_tokens']} tokens, {load['gen_tokens']} generated, context {load['context']}; commit {machine['commit']}, {result['date']}."
     )
 
 
