@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,16 +64,18 @@ class Array:
         """
         sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
         target = _complete_shape(self.shape, sizes)  # type: ignore[arg-type]
+        if self.dtype.is_quantized and (not target or target[-1] != self.shape[-1]):
+            raise InvalidArgumentError(f"reshape: rows of {self.dtype.name} must keep their {self.shape[-1]} columns")
         if not self.view.is_contiguous:
             if _is_traced(self.view):
-                raise TraceError("reshape of a non-contiguous array cannot be traced yet; reshape before slicing")
-            return asarray(np.ascontiguousarray(self.view.host()), device=self.device).reshape(*target)
+                raise TraceError("reshape of a non-contiguous array cannot be traced; reshape before slicing")
+            return _on_host(np.ascontiguousarray(self.view.host()), self.dtype, self.device).reshape(*target)
         return self._viewed(target, View.contiguous(self.dtype, target), self.view.offset)
 
     def permute_dims(self, axes: Sequence[int]) -> Array:
         """The array with its axes in the given order."""
-        if sorted(axes) != list(range(self.ndim)):
-            raise InvalidArgumentError(f"permute_dims: {tuple(axes)} is not an order of {self.ndim} axes")
+        if sorted(axes) != list(range(self.ndim)) or self.dtype.is_quantized:
+            raise InvalidArgumentError(f"permute_dims: {tuple(axes)} is not an order of {self.ndim} axes to permute")
         view = self.view
         return self._viewed(tuple(view.shape[a] for a in axes), tuple(view.strides[a] for a in axes), view.offset)
 
@@ -85,11 +89,11 @@ class Array:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if _is_traced(self.view):
             raise TraceError("the values of a traced array are only known when its graph runs")
+        values = _host_values(self.view)
         if self.dtype.is_quantized:
             from perfxapi.quantization import dequantize
 
-            return dequantize(self.view.host(), self.dtype).astype(dtype or np.float32, copy=False)
-        values = self.view.host()
+            return dequantize(values, self.dtype).astype(dtype or np.float32, copy=False)
         if self.dtype is dtypes.bfloat16:
             values = dtypes.bfloat16_to_float32(values)
         return np.array(values, dtype, copy=bool(copy)) if copy else np.asarray(values, dtype)
@@ -100,8 +104,16 @@ class Array:
     def __int__(self) -> int:
         return int(np.asarray(self))
 
+    def __bool__(self) -> bool:
+        return bool(np.asarray(self))
+
     def __len__(self) -> int:
+        if not self.shape:
+            raise InvalidArgumentError("an array of 0 dimensions has no length")
         return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         if _is_traced(self.view) or self.dtype.is_quantized:
@@ -138,8 +150,17 @@ def _is_traced(view: View) -> bool:
     return not isinstance(view.buffer, Buffer)
 
 
+def _host_values(view: View) -> npt.NDArray[Any]:
+    """A view's elements on the host. State that lives elsewhere stays there: the user gets a copy."""
+    if view.buffer.home in (None, HOST):
+        return view.host()
+    return view.over(view.buffer.fetch([view.extent])[0])
+
+
 def _complete_shape(shape: Shape, sizes: tuple[Size, ...]) -> Shape:
-    wanted = list(sizes)
+    wanted: list[Size] = [size if isinstance(size, Dim) else operator.index(size) for size in sizes]
+    if any(isinstance(size, int) and size < -1 for size in wanted):
+        raise InvalidArgumentError(f"reshape: {sizes} has a negative size")
     holes = [index for index, size in enumerate(wanted) if isinstance(size, int) and size == -1]
     total = product(shape)
     if len(holes) == 1:
@@ -157,11 +178,13 @@ def _complete_shape(shape: Shape, sizes: tuple[Size, ...]) -> Shape:
 def _index(view: View, key: tuple[Any, ...]) -> tuple[Shape, Shape, int]:
     if view.dtype.is_quantized:
         raise InvalidArgumentError("quantized arrays cannot be indexed: use embedding or take_rows")
-    taken = sum(item is not None and item is not Ellipsis for item in key)
-    if key.count(Ellipsis) > 1 or taken > len(view.shape):
+    ellipses = [place for place, item in enumerate(key) if item is Ellipsis]
+    new_axes = sum(item is None for item in key)
+    taken = len(key) - new_axes - len(ellipses)
+    if len(ellipses) > 1 or taken > len(view.shape) or len(view.shape) + new_axes > MAX_NDIM:
         raise InvalidArgumentError(f"index {key!r} does not fit an array of {len(view.shape)} dimensions")
     fill = (slice(None),) * (len(view.shape) - taken)
-    at = key.index(Ellipsis) if Ellipsis in key else len(key)
+    at = ellipses[0] if ellipses else len(key)
     items = (*key[:at], *fill, *key[at + 1 :])
     shape: list[Size] = []
     strides: list[Size] = []
@@ -191,7 +214,10 @@ def _axis_index(item: Any, size: Size, axis: int) -> tuple[int, Size | None, int
     if isinstance(size, Dim):
         raise TraceError(f"axis {axis} has the symbolic size {size!r}: only a full slice can be traced")
     if isinstance(item, slice):
-        start, stop, step = item.indices(size)
+        try:
+            start, stop, step = item.indices(size)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(f"index {item!r} of axis {axis}: {error}") from None
         length = len(range(start, stop, step))
         return start if length else 0, length, step
     if isinstance(item, int | np.integer) and not isinstance(item, bool):
@@ -207,14 +233,29 @@ def asarray(values: Any, dtype: DType | str | None = None, *, device: Device | s
 
     Raises InvalidArgumentError for dtypes that cannot be held (object, strings) and for more than 64 dimensions.
     """
-    if isinstance(values, Array) and dtype is None and device is None:
-        return values
-    data = np.asarray(values)
+    if isinstance(values, Array) and (dtype is None or dtype_of(dtype) is values.dtype):
+        return values if device is None else _moved(values, get_device(device))
+    try:
+        data = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"asarray: {error}") from None
+    if data.ndim > MAX_NDIM:
+        raise InvalidArgumentError(f"asarray: {data.ndim} dimensions are more than {MAX_NDIM}")
+    if not data.dtype.isnative:
+        data = data.astype(data.dtype.newbyteorder("="))
     if data.dtype.kind not in "biufc" or data.dtype.itemsize > 16:
         raise InvalidArgumentError(f"asarray: NumPy dtype {data.dtype} cannot be held on a device")
     if dtype is not None:
         data = _converted(data, dtype_of(dtype))
     return _on_host(data, dtype_of(dtype) if dtype is not None else dtype_of(data.dtype), get_device(device))
+
+
+def _moved(array: Array, device: Device) -> Array:
+    """The same elements on another device. Bytes are copied when they are first used there, if they must be."""
+    home = array.view.buffer.home
+    if home not in (None, device.memory_space):
+        raise InvalidArgumentError(f"asarray: state {array.view.buffer.name!r} lives in {home!r}, not on {device}")
+    return Array(array.view, device)
 
 
 def _converted(data: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
@@ -228,8 +269,8 @@ def _converted(data: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
 
 
 def _on_host(data: npt.NDArray[Any], dtype: DType, device: Device) -> Array:
-    if not data.dtype.isnative or not (data.flags.c_contiguous and data.flags.aligned):
-        data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
+    if not (data.flags.c_contiguous and data.flags.aligned):
+        data = data.copy(order="C")
     raw = data.reshape(-1).view(np.uint8)
     return Array(View(Buffer.from_host(raw), dtype, data.shape), device)
 
@@ -249,9 +290,11 @@ def constant(
     keep a form of their own and then call `release`; `data` must remain readable.
     """
     kind = dtype_of(dtype if dtype is not None else data.dtype)
-    sizes = tuple(int(size) for size in (shape if shape is not None else data.shape))
+    sizes = _checked_sizes("constant", shape if shape is not None else data.shape, kind)
     raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-    expected = kind.row_bytes(sizes[-1]) * int(np.prod(sizes[:-1])) if sizes else kind.itemsize
+    if raw.__array_interface__["data"][0] % min(kind.numpy.itemsize if not kind.is_quantized else 2, 16):
+        raw = raw.copy()  # kernels read whole elements
+    expected = View(None, kind, sizes).nbytes
     if raw.nbytes != expected:
         raise InvalidArgumentError(
             f"constant {name!r}: {sizes} of {kind.name} takes {expected} bytes; got {raw.nbytes}"
@@ -261,11 +304,30 @@ def constant(
     return Array(View(buffer, kind, sizes), get_device(device))
 
 
+def _checked_sizes(what: str, shape: Sequence[int], dtype: DType) -> tuple[int, ...]:
+    """A shape that memory can hold. Raises InvalidArgumentError."""
+    try:
+        sizes = tuple(operator.index(size) for size in shape)
+    except TypeError:
+        raise InvalidArgumentError(f"{what}: the shape must be whole numbers; got {shape!r}") from None
+    if any(size < 0 for size in sizes) or len(sizes) > MAX_NDIM:
+        raise InvalidArgumentError(
+            f"{what}: {sizes} is not a shape: sizes must not be negative, nor more than {MAX_NDIM}"
+        )
+    if dtype.is_quantized and (not sizes or sizes[-1] % dtype.block_size):
+        raise InvalidArgumentError(f"{what}: {dtype.name} needs rows of a multiple of {dtype.block_size}; got {sizes}")
+    if math.prod(sizes) * dtype.itemsize >= 1 << 63:
+        raise InvalidArgumentError(f"{what}: {sizes} of {dtype.name} is more memory than can be addressed")
+    return sizes
+
+
 def state(shape: Sequence[int], dtype: DType | str, *, device: Device | str | None = None, name: str = "") -> Array:
     """Zeros that ops write in place and that live on one device (a KV cache). Pages cost memory only when written."""
     kind, home = dtype_of(dtype), get_device(device)
-    sizes = tuple(int(size) for size in shape)
-    buffer = Buffer.state(int(np.prod(sizes)) * kind.itemsize, home.memory_space, name=name)
+    if kind.is_quantized:
+        raise InvalidArgumentError(f"state {name!r}: {kind.name} cannot be written element by element")
+    sizes = _checked_sizes("state", shape, kind)
+    buffer = Buffer.state(View(None, kind, sizes).nbytes, home.memory_space, name=name)
     return Array(View(buffer, kind, sizes), home)
 
 
@@ -297,8 +359,17 @@ def _binary(op: str, left: Any, right: Any) -> Array:
 
 def _promote(operand: Any, like: Array | None) -> Array:
     if like is not None and isinstance(operand, int | float) and not like.dtype.is_quantized:
-        return asarray(np.asarray(operand, like.dtype.numpy), device=like.device)
+        if isinstance(operand, float) and like.dtype.kind not in ("float", "complex"):
+            raise InvalidArgumentError(f"{operand!r} does not fit an array of {like.dtype.name}: convert one of them")
+        try:
+            return asarray(_scalar(operand, like.dtype), like.dtype, device=like.device)
+        except OverflowError as error:
+            raise InvalidArgumentError(f"{operand!r} does not fit an array of {like.dtype.name}: {error}") from None
     return asarray(operand, device=like.device if like is not None else None)
+
+
+def _scalar(value: float, dtype: DType) -> npt.NDArray[Any]:
+    return np.asarray(value, np.float32 if dtype is dtypes.bfloat16 else dtype.numpy)
 
 
 def _common_device(op: str, arrays: Sequence[Array]) -> Device:

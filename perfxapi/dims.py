@@ -14,13 +14,16 @@ class Dim:
     """A symbolic dimension: `factor` times the size bound to `name` when the graph runs.
 
     It can be passed on as a shape and multiplied by a constant. Asking for its value (`int(dim)`, `if dim > 3`,
-    `range(dim)`) raises TraceError, since one traced graph must serve every size.
+    `range(dim)`) raises TraceError, since one traced graph must serve every size. `==` compares symbols: a dimension
+    equals itself and never a number.
     """
 
     name: str
     factor: int = 1
 
     def __mul__(self, other: int) -> Dim:
+        if not isinstance(other, int) or isinstance(other, bool):
+            raise TraceError(f"dimension {self!r} can only be multiplied by a whole number; got {other!r}")
         return Dim(self.name, self.factor * other)
 
     __rmul__ = __mul__
@@ -32,7 +35,8 @@ class Dim:
         )
 
     __bool__ = __int__ = __index__ = __lt__ = __le__ = __gt__ = __ge__ = __iter__ = __add__ = __radd__ = _unknown
-    __sub__ = __rsub__ = __floordiv__ = __mod__ = _unknown
+    __sub__ = __rsub__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = _unknown
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __float__ = __round__ = _unknown
 
     def __repr__(self) -> str:
         return self.name if self.factor == 1 else f"{self.factor}*{self.name}"

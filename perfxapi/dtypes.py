@@ -102,6 +102,16 @@ def dtype_of(value: DType | str | npt.DTypeLike) -> DType:
         raise UnknownNameError("dtype", str(value), sorted(_BY_NAME)) from None
 
 
+def result_type(first: DType, second: DType) -> DType:
+    """The dtype of an elementwise result of two dtypes: NumPy's promotion, with bfloat16 a float of 16 bits."""
+    if bfloat16 not in (first, second):
+        return _BY_NUMPY[np.result_type(first.numpy, second.numpy)]
+    other = second if first is bfloat16 else first
+    if other is bfloat16 or other.kind in ("bool", "int", "uint"):
+        return bfloat16
+    return _BY_NUMPY[np.result_type(np.float32, other.numpy)]
+
+
 def bfloat16_to_float32(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
     """Widens bfloat16 bit patterns, exactly."""
     return (bits.astype(np.uint32) << _BITS_OF_BFLOAT16).view(np.float32)

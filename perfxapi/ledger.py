@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +68,7 @@ class Ledger:
     def explain(self) -> Explanation:
         """The table so far, fallbacks first, then by count."""
         with self._lock:
-            rows = [row for row in self._rows.values() if row.count]
+            rows = [replace(row) for row in self._rows.values() if row.count]
         return Explanation(sorted(rows, key=lambda row: (not row.reason, -row.count, row.op)))
 
     def clear(self) -> None:

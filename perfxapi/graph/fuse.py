@@ -28,6 +28,8 @@ class _Fuser:
         self.uses = graph.uses()
         self.produced_by = {value: node for node in graph.nodes for value in node.outputs}
         self.readers: dict[Value, list[Node]] = {}
+        # a value that an op writes in place must be read where its readers stood
+        self._mutated = {node.inputs[index].buffer for node in graph.nodes for index in node.spec.mutates}
         self._place_of = {id(node): place for place, node in enumerate(graph.nodes)}
         for node in graph.nodes:
             for value in node.values_read():
@@ -42,7 +44,7 @@ class _Fuser:
 
     def replace(self, fused: Node, removed: Iterable[Node], at: Node) -> bool:
         """Puts `fused` in the place of `at` (one of `removed`), if the target supports it."""
-        if not self.supports(fused):
+        if not self._mutated.isdisjoint(fused.values_read()) or not self.supports(fused):
             return False
         place = self._place_of[id(at)]
         for node in removed:
@@ -69,6 +71,8 @@ def _fuse_norm_rope(fuser: _Fuser, node: Node) -> bool:
         return False
     norm = fuser.producer(node.inputs[0], "rms_norm")
     if norm is None or norm.inputs[0].shape != node.inputs[0].shape:
+        return False
+    if node.inputs[1].shape[-1] != node.inputs[0].shape[-1]:  # a rotation of part of each head
         return False
     inputs = (norm.inputs[0], norm.inputs[1], node.inputs[1])
     fused = _node("norm_rope", inputs, node.outputs, **norm.attributes, **node.attributes)

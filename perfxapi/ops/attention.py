@@ -12,26 +12,53 @@ from typing import Any
 import numpy as np
 
 from perfxapi.memory import Range, View
-from perfxapi.ops.spec import Attribute, Attributes, OpSpec, Sample, TensorSpec, float32_of, register_op, require
+from perfxapi.ops.spec import (
+    Attribute,
+    Attributes,
+    OpSpec,
+    Sample,
+    TensorSpec,
+    float32_of,
+    register_op,
+    require,
+    require_indices,
+    require_kind,
+    require_shape,
+)
 
 
 def _kv_write(k: Any, v: Any, slot_mapping: Any, k_cache: Any, v_cache: Any) -> None:
     block_size = v_cache.shape[2]
     kept = np.flatnonzero(slot_mapping >= 0)
     slots = slot_mapping[kept]
-    require(bool(np.all(slots < v_cache.shape[0] * block_size)), "kv_write", "a slot lies outside the cache")
+    _check_slots(slots, v_cache.shape)
     blocks, places = slots // block_size, slots % block_size
     k_cache[blocks, :, :, places] = k[kept]
     v_cache[blocks, :, places, :] = v[kept]
 
 
+def _check_slots(slots: Any, v_shape: Any) -> None:
+    require(bool(np.all(slots < v_shape[0] * v_shape[2])), "kv_write", "a slot lies outside the cache")
+
+
 def _infer_kv_write(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
-    k, v, _, k_cache, v_cache = inputs
+    k, v, slot_mapping, k_cache, v_cache = inputs
+    require_indices("kv_write", slot_mapping=slot_mapping)
+    for spec in (k, v, k_cache, v_cache):
+        require_kind("kv_write", spec, "float")
+    require_shape("kv_write", "k", k, None, None, None)
+    require_shape("kv_write", "slot_mapping", slot_mapping, k.shape[0])
+    _check_caches("kv_write", k_cache, v_cache)
     require(k.shape == v.shape, "kv_write", f"k and v differ: {k.shape}, {v.shape}")
     require(k_cache.shape[1:3] == k.shape[1:3], "kv_write", f"k_cache {k_cache.shape} does not hold keys of {k.shape}")
     require(v_cache.shape[1] == v.shape[1] and v_cache.shape[3] == v.shape[2], "kv_write", "v_cache does not fit v")
-    require(v_cache.shape[2] == k_cache.shape[3], "kv_write", "the caches differ in block size")
     return ()
+
+
+def _check_caches(op: str, k_cache: TensorSpec, v_cache: TensorSpec) -> None:
+    require_shape(op, "k_cache", k_cache, None, None, None, None)
+    num_blocks, num_kv_heads, head_dim, block_size = k_cache.shape
+    require_shape(op, "v_cache", v_cache, num_blocks, num_kv_heads, block_size, head_dim)
 
 
 def _block_ranges(view: View, blocks: Any) -> list[Range]:
@@ -49,6 +76,7 @@ def _block_ranges(view: View, blocks: Any) -> list[Range]:
 
 def _kv_write_ranges(inputs: Sequence[View], attributes: Attributes) -> dict[int, list[Range]]:
     slots = inputs[2].host()
+    _check_slots(slots, inputs[4].shape)
     blocks = slots[slots >= 0] // inputs[4].shape[2]
     return {3: _block_ranges(inputs[3], blocks), 4: _block_ranges(inputs[4], blocks)}
 
@@ -63,8 +91,9 @@ def _visible_blocks(query_start: Any, kv_len: Any, block_table: Any, block_size:
 
 
 def _attention_ranges(inputs: Sequence[View], attributes: Attributes) -> dict[int, list[Range]]:
-    _, k_cache, v_cache, query_start, kv_len, block_table = inputs
+    q, k_cache, v_cache, query_start, kv_len, block_table = inputs
     lists = (query_start.host(), kv_len.host(), block_table.host())
+    _check_requests(int(q.shape[0]), v_cache.shape, *lists)
     blocks = _visible_blocks(*lists, int(v_cache.shape[2]), attributes["window"])
     return {1: _block_ranges(k_cache, blocks), 2: _block_ranges(v_cache, blocks)}
 
@@ -99,6 +128,7 @@ def _paged_attention(
     window: int,
     softcap: float,
 ) -> Any:
+    _check_requests(len(q), v_cache.shape, query_start, kv_len, block_table)
     out = np.zeros(q.shape, np.float32)
     for request, length in enumerate(kv_len.tolist()):
         start, stop = int(query_start[request]), int(query_start[request + 1])
@@ -114,12 +144,34 @@ def _paged_attention(
     return out
 
 
+def _check_requests(num_tokens: int, v_shape: Any, query_start: Any, kv_len: Any, block_table: Any) -> None:
+    """Raises InvalidArgumentError where requests reach past the tokens, their block tables or the cache."""
+    op, counts = "paged_attention", np.diff(query_start)
+    ordered = query_start[0] == 0 and bool(np.all(counts >= 0)) and query_start[-1] <= num_tokens
+    require(ordered, op, f"query_start {query_start.tolist()} does not divide {num_tokens} tokens")
+    require(bool(np.all(kv_len >= counts)), op, "a request has more queries than keys")
+    blocks = -(-kv_len // v_shape[2])
+    require(bool(np.all(blocks <= block_table.shape[1])), op, "a request has more keys than its block table holds")
+    used = block_table[np.arange(block_table.shape[1]) < blocks[:, None]]
+    require(bool(np.all((used >= 0) & (used < v_shape[0]))), op, "a block lies outside the cache")
+
+
 def _infer_attention(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
-    q, k_cache, v_cache = inputs[:3]
+    op = "paged_attention"
+    q, k_cache, v_cache, query_start, kv_len, block_table = inputs
+    require_indices(op, query_start=query_start, kv_len=kv_len, block_table=block_table)
+    for spec in (q, k_cache, v_cache):
+        require_kind(op, spec, "float")
+    require_shape(op, "q", q, None, None, None)
+    _check_caches(op, k_cache, v_cache)
+    require_shape(op, "kv_len", kv_len, None)
+    require_shape(op, "block_table", block_table, kv_len.shape[0], None)
+    num_requests = kv_len.shape[0]
+    require_shape(op, "query_start", query_start, num_requests + 1 if isinstance(num_requests, int) else None)
     heads, kv_heads = q.shape[1], k_cache.shape[1]
     fits = isinstance(heads, int) and isinstance(kv_heads, int) and heads % kv_heads == 0
-    require(fits, "paged_attention", f"{heads} query heads are not a multiple of {kv_heads} kv heads")
-    require(q.shape[2] == k_cache.shape[2] == v_cache.shape[3], "paged_attention", "head sizes differ")
+    require(fits, op, f"{heads} query heads are not a multiple of {kv_heads} kv heads")
+    require(q.shape[2] == k_cache.shape[2], op, "head sizes differ")
     return (float32_of(q.shape),)
 
 

@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from perfxapi import dtypes
 from perfxapi.dims import Dim, Shape, Size
+from perfxapi.dtypes import result_type
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.ops.spec import (
     Attribute,
     Attributes,
     Cost,
+    InferFn,
     OpSpec,
     Sample,
     TensorSpec,
     register_op,
-    require,
-    same_as_first,
+    require_kind,
 )
 
+NUMBERS = ("int", "uint", "float", "complex")
 ACTIVATIONS = ("gelu_tanh", "silu")
 _SHAPES = ((), (1,), (7,), (16,), (3, 5), (2, 3, 33), (0, 4), (64, 65))
 
@@ -43,12 +44,22 @@ def _broadcast_size(op: str, one: Size, other: Size) -> Size:
     raise InvalidArgumentError(f"{op}: sizes {one!r} and {other!r} do not broadcast")
 
 
-def _infer_binary(name: str) -> Callable[[Sequence[TensorSpec], Attributes], tuple[TensorSpec, ...]]:
+def _infer_binary(name: str, kinds: tuple[str, ...] = NUMBERS) -> InferFn:
     def infer(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
         first, second = inputs
-        require(not first.dtype.is_quantized and not second.dtype.is_quantized, name, "inputs must not be quantized")
-        shape = broadcast_shapes(name, first.shape, second.shape)
-        return (TensorSpec(shape, dtypes.dtype_of(np.result_type(first.dtype.numpy, second.dtype.numpy))),)
+        for spec in inputs:
+            require_kind(name, spec, *kinds)
+        return (TensorSpec(broadcast_shapes(name, first.shape, second.shape), result_type(first.dtype, second.dtype)),)
+
+    return infer
+
+
+def infer_floats(name: str) -> InferFn:
+    """Shape rule: one output like the first input, which must be floating-point."""
+
+    def infer(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+        require_kind(name, inputs[0], "float")
+        return (TensorSpec(inputs[0].shape, inputs[0].dtype),)
 
     return infer
 
@@ -112,9 +123,10 @@ def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _register_plain() -> None:
-    for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
-        function = _quiet(getattr(np, name))
-        register_op(OpSpec(name, ("a", "b"), _infer_binary(name), function, _binary_samples, cost=_elementwise_cost))
+    kinds = dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), NUMBERS)
+    for name, accepted in {**kinds, "divide": ("float", "complex")}.items():
+        infer, function = _infer_binary(name, accepted), _quiet(getattr(np, name))
+        register_op(OpSpec(name, ("a", "b"), infer, function, _binary_samples, cost=_elementwise_cost))
     unary: dict[str, Callable[..., Any]] = {
         "exp": _quiet(np.exp),
         "tanh": np.tanh,
@@ -123,7 +135,7 @@ def _register_plain() -> None:
         "gelu_tanh": _gelu_tanh,
     }
     for name, function in unary.items():
-        register_op(OpSpec(name, ("x",), same_as_first, function, _unary_samples, cost=_elementwise_cost))
+        register_op(OpSpec(name, ("x",), infer_floats(name), function, _unary_samples, cost=_elementwise_cost))
 
 
 _register_plain()
@@ -145,7 +157,7 @@ GATED_ACTIVATION = register_op(
     OpSpec(
         "gated_activation",
         ("gate", "up"),
-        _infer_binary("gated_activation"),
+        _infer_binary("gated_activation", ("float",)),
         _gated_reference,
         _gated_samples,
         attributes=(Attribute("activation", str, choices=ACTIVATIONS),),

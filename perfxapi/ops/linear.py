@@ -16,7 +16,7 @@ import numpy as np
 from perfxapi import dtypes, quantization
 from perfxapi.dims import Dim, Size
 from perfxapi.dtypes import DType
-from perfxapi.ops.elementwise import ACTIVATION_REFERENCES, ACTIVATIONS
+from perfxapi.ops.elementwise import ACTIVATION_REFERENCES, ACTIVATIONS, infer_floats
 from perfxapi.ops.spec import (
     Attribute,
     Attributes,
@@ -28,6 +28,9 @@ from perfxapi.ops.spec import (
     float32_of,
     register_op,
     require,
+    require_indices,
+    require_kind,
+    require_shape,
 )
 
 ACTIVATION_FORMATS = ("float32", "int8", "int16")
@@ -70,9 +73,10 @@ def _gated_linear(x: Any, gate: Any, up: Any, activation_format: str, activation
 
 
 def _check_product(op: str, x: TensorSpec, weight: TensorSpec, attributes: Attributes) -> None:
-    require(len(x.shape) == 2, op, f"x must be [T, K]; got shape {x.shape}")
-    require(len(weight.shape) == 2, op, f"the weight must be [N, K]; got shape {weight.shape}")
-    require(x.shape[1] == weight.shape[1], op, f"x has {x.shape[1]} columns, the weight {weight.shape[1]}")
+    require_kind(op, x, "float")
+    require_kind(op, weight, "float", "quantized")
+    require_shape(op, "x", x, None, None)
+    require_shape(op, "the weight", weight, None, x.shape[1])
     if attributes["activation_format"] != "float32":
         columns = x.shape[1]
         require(isinstance(columns, int) and columns % 32 == 0, op, "quantized activations need columns in 32s")
@@ -257,12 +261,21 @@ register_op(
     OpSpec(
         "softcap",
         ("x",),
-        lambda inputs, attributes: (float32_of(inputs[0].shape),),
+        infer_floats("softcap"),
         softcapped,
         lambda: [Sample((np.linspace(-90, 90, 77, dtype=np.float32),), {"softcap": 30.0}, "wide range")],
         (Attribute("softcap", float),),
     )
 )
+
+
+def _infer_embedding(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    tokens, table = inputs
+    require_indices("embedding", tokens=tokens)
+    require_kind("embedding", table, "float", "quantized")
+    require_shape("embedding", "tokens", tokens, None)
+    require_shape("embedding", "the table", table, None, None)
+    return (float32_of((tokens.shape[0], table.shape[1])),)
 
 
 def _embedding(tokens: Any, table: Any, scale: float) -> Any:
@@ -283,12 +296,21 @@ register_op(
     OpSpec(
         "embedding",
         ("tokens", "table"),
-        lambda inputs, attributes: (float32_of((inputs[0].shape[0], inputs[1].shape[1])),),
+        _infer_embedding,
         _embedding,
         _embedding_samples,
         (Attribute("scale", float, 1.0),),
     )
 )
+
+
+def _infer_take_rows(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    x, indices = inputs
+    require_indices("take_rows", indices=indices)
+    require_shape("take_rows", "indices", indices, None)
+    require_shape("take_rows", "x", x, None, None)
+    require(not x.dtype.is_quantized, "take_rows", "x is quantized: use embedding")
+    return (TensorSpec((indices.shape[0], x.shape[1]), x.dtype),)
 
 
 def _take_rows(x: Any, indices: Any) -> Any:
@@ -308,7 +330,7 @@ register_op(
     OpSpec(
         "take_rows",
         ("x", "indices"),
-        lambda inputs, attributes: (TensorSpec((inputs[1].shape[0], *inputs[0].shape[1:]), inputs[0].dtype),),
+        _infer_take_rows,
         _take_rows,
         _take_rows_samples,
     )

@@ -9,7 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from perfxapi.ops.spec import Attribute, Attributes, OpSpec, Sample, TensorSpec, float32_of, register_op, require
+from perfxapi.ops.spec import (
+    Attribute,
+    Attributes,
+    OpSpec,
+    Sample,
+    TensorSpec,
+    float32_of,
+    register_op,
+    require,
+    require_indices,
+    require_kind,
+    require_shape,
+)
 
 _EPS = Attribute("eps", float, 1e-6)
 _INTERLEAVED = Attribute("interleaved", int, 0)
@@ -22,8 +34,24 @@ def _rms_norm(x: Any, weight: Any, eps: float) -> Any:
 
 def _infer_rms_norm(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
     x, weight = inputs
-    require(weight.shape == x.shape[-1:], "rms_norm", f"weight has shape {weight.shape}, x ends with {x.shape[-1:]}")
+    _check_norm("rms_norm", x, weight)
     return (float32_of(x.shape),)
+
+
+def _check_norm(op: str, x: TensorSpec, weight: TensorSpec) -> None:
+    require_kind(op, x, "float")
+    require_kind(op, weight, "float")
+    require(len(x.shape) > 0, op, "x must have at least one dimension")
+    require_shape(op, "the weight", weight, x.shape[-1])
+
+
+def _infer_sum_and_norm(op: str, x: TensorSpec, y: TensorSpec, *weights: TensorSpec) -> tuple[TensorSpec, ...]:
+    require_shape(op, "x", x, None, None)
+    require_shape(op, "y", y, *x.shape)
+    require_kind(op, y, "float")
+    for weight in weights:
+        _check_norm(op, x, weight)
+    return float32_of(x.shape), float32_of(x.shape)
 
 
 def _rows(rng: np.random.Generator, *shape: int) -> Any:
@@ -62,7 +90,7 @@ register_op(
     OpSpec(
         "add_rms_norm",
         ("x", "y", "weight"),
-        lambda inputs, attributes: (float32_of(inputs[0].shape), float32_of(inputs[0].shape)),
+        lambda inputs, attributes: _infer_sum_and_norm("add_rms_norm", *inputs),
         _add_rms_norm,
         _add_rms_norm_samples,
         (_EPS,),
@@ -92,7 +120,7 @@ register_op(
     OpSpec(
         "norm_add_rms_norm",
         ("y", "post", "x", "pre"),
-        lambda inputs, attributes: (float32_of(inputs[0].shape), float32_of(inputs[0].shape)),
+        lambda inputs, attributes: _infer_sum_and_norm("norm_add_rms_norm", inputs[2], inputs[0], inputs[1], inputs[3]),
         _norm_add_rms_norm,
         _norm_add_rms_norm_samples,
         (_EPS,),
@@ -107,6 +135,15 @@ def _rope_table(positions: Any, inverse_frequencies: Any, scale: float) -> Any:
     return (np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * scale).astype(np.float32)
 
 
+def _infer_rope_table(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    positions, inverse_frequencies = inputs
+    require_indices("rope_table", positions=positions)
+    require_kind("rope_table", inverse_frequencies, "float")
+    require_shape("rope_table", "positions", positions, None)
+    require_shape("rope_table", "inverse_frequencies", inverse_frequencies, None)
+    return (float32_of((positions.shape[0], inverse_frequencies.shape[0] * 2)),)
+
+
 def _rope_table_samples() -> Iterable[Sample]:
     for dim in (2, 64, 256):
         inverse = (10000.0 ** (-np.arange(dim // 2) / (dim // 2))).astype(np.float32)
@@ -118,7 +155,7 @@ register_op(
     OpSpec(
         "rope_table",
         ("positions", "inverse_frequencies"),
-        lambda inputs, attributes: (float32_of((inputs[0].shape[0], inputs[1].shape[0] * 2)),),
+        _infer_rope_table,
         _rope_table,
         _rope_table_samples,
         (Attribute("scale", float, 1.0),),
@@ -138,6 +175,24 @@ def _rope(x: Any, table: Any, interleaved: int) -> Any:
     return out
 
 
+def _check_rope(op: str, x: TensorSpec, table: TensorSpec) -> tuple[TensorSpec, ...]:
+    require_kind(op, x, "float")
+    require_kind(op, table, "float")
+    require_shape(op, "x", x, None, None, None)
+    require_shape(op, "the table", table, x.shape[0], None)
+    rotary, dim = table.shape[1], x.shape[2]
+    fits = isinstance(rotary, int) and isinstance(dim, int) and rotary % 2 == 0 and rotary <= dim
+    require(fits, op, f"the table's {rotary!r} columns must be even and no more than the {dim!r} of x")
+    return (float32_of(x.shape),)
+
+
+def _infer_norm_rope(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    x, weight, table = inputs
+    _check_norm("norm_rope", x, weight)
+    require_shape("norm_rope", "the table", table, None, x.shape[-1])
+    return _check_rope("norm_rope", x, table)
+
+
 def _rope_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(7)
     for tokens, heads, dim, rotary in ((1, 4, 256, 256), (5, 2, 64, 64), (3, 1, 10, 8), (0, 2, 16, 16)):
@@ -153,7 +208,7 @@ register_op(
     OpSpec(
         "rope",
         ("x", "table"),
-        lambda inputs, attributes: (float32_of(inputs[0].shape),),
+        lambda inputs, attributes: _check_rope("rope", *inputs),
         _rope,
         _rope_samples,
         (_INTERLEAVED,),
@@ -173,7 +228,7 @@ register_op(
     OpSpec(
         "norm_rope",
         ("x", "weight", "table"),
-        lambda inputs, attributes: (float32_of(inputs[0].shape),),
+        _infer_norm_rope,
         lambda x, weight, table, eps, interleaved: _rope(_rms_norm(x, weight, eps), table, interleaved),
         _norm_rope_samples,
         (_EPS, _INTERLEAVED),

@@ -12,13 +12,16 @@ from perfxapi.ops.linear import top_k
 from perfxapi.ops.spec import (
     Attribute,
     Attributes,
+    InferFn,
     OpSpec,
     Sample,
     TensorSpec,
     float32_of,
     register_op,
     require,
-    same_as_first,
+    require_indices,
+    require_kind,
+    require_shape,
 )
 
 
@@ -47,16 +50,31 @@ def _row_samples() -> Iterable[Sample]:
     yield Sample((np.array([[1, -np.inf, 3], [-np.inf, -np.inf, 0]], np.float32),), {}, "minus infinity")
 
 
+def _infer_same(name: str) -> InferFn:
+    def infer(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+        _check_rows(name, inputs[0])
+        return (float32_of(inputs[0].shape),)
+
+    return infer
+
+
+def _check_rows(op: str, x: TensorSpec) -> None:
+    require_kind(op, x, "float")
+    require(len(x.shape) > 0, op, "x must have at least one dimension")
+
+
 def _infer_rows(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    _check_rows("logsumexp", inputs[0])
     return (float32_of(inputs[0].shape[:-1]),)
 
 
-register_op(OpSpec("softmax", ("x",), same_as_first, _softmax, _row_samples))
-register_op(OpSpec("log_softmax", ("x",), same_as_first, _log_softmax, _row_samples))
+register_op(OpSpec("softmax", ("x",), _infer_same("softmax"), _softmax, _row_samples))
+register_op(OpSpec("log_softmax", ("x",), _infer_same("log_softmax"), _log_softmax, _row_samples))
 register_op(OpSpec("logsumexp", ("x",), _infer_rows, _logsumexp, _row_samples))
 
 
 def _infer_topk(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    _check_rows("topk", inputs[0])
     columns, k = inputs[0].shape[-1], attributes["k"]
     require(isinstance(columns, int) and 1 <= k <= columns, "topk", f"k must lie in 1..{columns}; got {k}")
     shape = (*inputs[0].shape[:-1], k)
@@ -85,6 +103,11 @@ def _adjust_logits(
     bias_ids: Any,
     bias_values: Any,
 ) -> None:
+    known = [(logits.shape[1], chosen) for chosen in (ids, bias_ids)] + [(len(logits), bias_rows)]
+    fits = all(bool(np.all((chosen >= 0) & (chosen < count))) for count, chosen in known)
+    require(fits, "adjust_logits", "an id lies outside the vocabulary, or a row outside the logits")
+    whole = len(starts) == 0 or (starts[0] == 0 and starts[-1] <= len(ids) and bool(np.all(np.diff(starts) >= 0)))
+    require(whole, "adjust_logits", f"starts {starts.tolist()} do not divide {len(ids)} ids")
     for row in range(len(logits)):
         part = slice(int(starts[row]), int(starts[row + 1]))
         chosen, counts = ids[part], output_counts[part]
@@ -93,6 +116,25 @@ def _adjust_logits(
         values = values - frequency[row] * counts.astype(np.float32)
         logits[row, chosen] = values - np.where(counts > 0, presence[row], np.float32(0))
     np.add.at(logits, (bias_rows, bias_ids), bias_values)
+
+
+def _infer_adjust(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    logits, ids, starts, counts, repetition, frequency, presence, bias_rows, bias_ids, bias_values = inputs
+    op = "adjust_logits"
+    require_indices(op, ids=ids, starts=starts, output_counts=counts, bias_rows=bias_rows, bias_ids=bias_ids)
+    require_shape(op, "logits", logits, None, None)
+    rows = logits.shape[0]
+    require_shape(op, "starts", starts, rows + 1 if isinstance(rows, int) else None)
+    for name, spec in (("repetition", repetition), ("frequency", frequency), ("presence", presence)):
+        require_shape(op, name, spec, rows)
+    require_shape(op, "ids", ids, None)
+    require_shape(op, "output_counts", counts, ids.shape[0])
+    require_shape(op, "bias_rows", bias_rows, None)
+    for name, spec in (("bias_ids", bias_ids), ("bias_values", bias_values)):
+        require_shape(op, name, spec, bias_rows.shape[0])
+    for spec in (logits, repetition, frequency, presence, bias_values):
+        require_kind(op, spec, "float")
+    return ()
 
 
 def _adjust_samples() -> Iterable[Sample]:
@@ -111,11 +153,7 @@ _ADJUST_INPUTS = (
     "logits", "ids", "starts", "output_counts", "repetition", "frequency", "presence",
     "bias_rows", "bias_ids", "bias_values",
 )  # fmt: skip
-register_op(
-    OpSpec(
-        "adjust_logits", _ADJUST_INPUTS, lambda inputs, attributes: (), _adjust_logits, _adjust_samples, mutates=(0,)
-    )
-)
+register_op(OpSpec("adjust_logits", _ADJUST_INPUTS, _infer_adjust, _adjust_logits, _adjust_samples, mutates=(0,)))
 
 
 def sampling_weights(logits: Any, temperature: float, top_k_limit: int, top_p: float, min_p: float) -> Any:
@@ -144,6 +182,20 @@ def _sample(logits: Any, temperature: Any, limits: Any, top_p: Any, min_p: Any, 
     return ids
 
 
+_SAMPLE_INPUTS = ("logits", "temperature", "top_k", "top_p", "min_p", "uniform")
+
+
+def _infer_sample(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    logits, *settings = inputs
+    require_shape("sample", "logits", logits, None, None)
+    for name, spec in zip(_SAMPLE_INPUTS[1:], settings, strict=True):
+        require_shape("sample", name, spec, logits.shape[0])
+    require_indices("sample", top_k=inputs[2])
+    for spec in (logits, inputs[1], *inputs[3:]):
+        require_kind("sample", spec, "float")
+    return (TensorSpec((logits.shape[0],), dtypes.int32),)
+
+
 def _sample_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(19)
     rows = 24
@@ -162,8 +214,8 @@ def _sample_samples() -> Iterable[Sample]:
 register_op(
     OpSpec(
         "sample",
-        ("logits", "temperature", "top_k", "top_p", "min_p", "uniform"),
-        lambda inputs, attributes: (TensorSpec((inputs[0].shape[0],), dtypes.int32),),
+        _SAMPLE_INPUTS,
+        _infer_sample,
         _sample,
         _sample_samples,
     )

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxapi import dtypes
-from perfxapi.dims import Shape
+from perfxapi.dims import Shape, Size
 from perfxapi.dtypes import DType
 from perfxapi.errors import InvalidArgumentError, UnknownNameError
 from perfxapi.memory import Range, View
@@ -172,9 +172,23 @@ def require(condition: bool, op: str, problem: str) -> None:
         raise InvalidArgumentError(f"{op}: {problem}")
 
 
-def same_as_first(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
-    """Shape rule: one output, like the first input."""
-    return (TensorSpec(inputs[0].shape, inputs[0].dtype),)
+def require_kind(op: str, spec: TensorSpec, *kinds: str) -> None:
+    """Raises InvalidArgumentError naming the op unless the dtype is of one of the kinds."""
+    require(spec.dtype.kind in kinds, op, f"{spec.dtype.name} is not of the kinds {', '.join(kinds)}")
+
+
+def require_shape(op: str, name: str, spec: TensorSpec, *expected: Size | None) -> None:
+    """Raises InvalidArgumentError unless an operand has these sizes. None stands for any; a symbol only fits itself."""
+    fits = len(spec.shape) == len(expected)
+    fits = fits and all(want is None or want == size for want, size in zip(expected, spec.shape, strict=True))
+    wanted = ", ".join("any" if size is None else repr(size) for size in expected)
+    require(fits, op, f"{name} must have the shape [{wanted}]; got {list(spec.shape)}")
+
+
+def require_indices(op: str, **operands: TensorSpec) -> None:
+    """Raises InvalidArgumentError unless every operand is int32."""
+    for name, spec in operands.items():
+        require(spec.dtype is dtypes.int32, op, f"{name} must be int32; got {spec.dtype.name}")
 
 
 def float32_of(shape: Shape) -> TensorSpec:
