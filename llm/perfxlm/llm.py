@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ from perfxlm.engine.runner import ModelRunner
 from perfxlm.engine.scheduler import Scheduler
 from perfxlm.engine_args import EngineArgs, Plan
 from perfxlm.errors import UnsupportedFeatureError
-from perfxlm.inputs import ParsedPrompt, PromptType, parse_prompt, parse_prompts
+from perfxlm.inputs import ParsedPrompt, PromptType, TokensPrompt, parse_prompt, parse_prompts
 from perfxlm.model_packages import find_model
 from perfxlm.outputs import RequestOutput
 from perfxlm.progress import show_progress
@@ -54,11 +55,12 @@ class LLM:
         **engine_args: Any,
     ) -> None:
         args = EngineArgs.of(engine_args)
+        self._num_threads = args.num_threads
         if args.num_threads is not None:
             px.set_num_threads(args.num_threads)
         self._device_name, self._fallback, self._chat_template = device, fallback, chat_template
-        self.model_path = find_model(model)
-        files = open_model(self.model_path)
+        files = open_model(find_model(model))
+        self.model_path = files.path
         self.model_config = files.config
         self._generation = files.generation
         self._tokenizer = None if skip_tokenizer_init else _load_tokenizer(Path(tokenizer or self.model_path))
@@ -131,7 +133,8 @@ class LLM:
         try:
             finished = False
             while not finished:
-                self._step()
+                with self._device_in_use():
+                    self._step()
                 for output in self._mail.pop(request_id, ()):
                     finished = output.finished
                     yield output
@@ -152,11 +155,11 @@ class LLM:
 
     def render_chat(
         self, messages: Sequence[Message], *, chat_template: str | None = None, **options: Any
-    ) -> dict[str, Any]:
+    ) -> TokensPrompt:
         """The prompt that a conversation becomes by the model's chat template: its text and token ids."""
         tokenizer = self.get_tokenizer()
         chat = tokenizer.render_chat(messages, chat_template or self._chat_template, **options)
-        return {"prompt": chat.text, "prompt_token_ids": tokenizer.encode_chat(chat)}
+        return TokensPrompt(prompt=chat.text, prompt_token_ids=tokenizer.encode_chat(chat))
 
     def get_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises InvalidArgumentError where it was left out."""
@@ -173,6 +176,11 @@ class LLM:
         if "max_new_tokens" in given:
             params["max_tokens"] = int(given["max_new_tokens"])
         return SamplingParams(**params)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of native code."""
+        return self._num_threads or px.settings().num_threads or _usable_processors()
 
     def get_metrics(self) -> list[Metric]:
         """What the engine counted so far."""
@@ -200,16 +208,16 @@ class LLM:
 
     def _run_all(self, groups: Sequence[RequestGroup], is_shown: bool) -> list[RequestOutput]:
         finished: dict[str, RequestOutput] = {}
+        wanted = {group.request_id for group in groups}
         for group in groups:
             self.engine.add(group)
         try:
-            with show_progress(len(groups), is_shown) as advance:
+            with self._device_in_use(), show_progress(len(groups), is_shown) as advance:
                 while len(finished) < len(groups):
                     self._step()
-                    for group in groups:
-                        for output in self._mail.pop(group.request_id, ()):
-                            finished[group.request_id] = output
-                            advance(output)
+                    for request_id in wanted & self._mail.keys():
+                        (finished[request_id],) = self._mail.pop(request_id)
+                        advance(finished[request_id])
         finally:
             for group in groups:
                 self.engine.abort(group.request_id)
@@ -217,9 +225,11 @@ class LLM:
 
     def _step(self) -> None:
         """One step of the engine; what came of it is kept for whoever asked, who may be a stream that is paused."""
-        with px.use_device(self._device_name, fallback=self._fallback):  # type: ignore[arg-type]
-            for output in self.engine.step():
-                self._mail.setdefault(output.request_id, []).append(output)
+        for output in self.engine.step():
+            self._mail.setdefault(output.request_id, []).append(output)
+
+    def _device_in_use(self) -> AbstractContextManager[px.Device]:
+        return px.use_device(self._device_name, fallback=self._fallback)  # type: ignore[arg-type]
 
     def _params_for(
         self, count: int, params: SamplingParams | Sequence[SamplingParams] | None
@@ -235,7 +245,7 @@ class LLM:
         opened: list[ModelFiles] = [files]
 
         def make_runner() -> ModelRunner:
-            with px.use_device(self._device_name, fallback=self._fallback) as device:  # type: ignore[arg-type]
+            with self._device_in_use() as device:
                 # after a lost device, weights are read again from their file
                 model = (opened.pop() if opened else open_model(self.model_path)).build(plan.options)
                 return ModelRunner(
@@ -272,6 +282,10 @@ def _with_kind(params: SamplingParams, kind: RequestOutputKind) -> SamplingParam
 
 def _load_tokenizer(path: Path) -> Tokenizer:
     return load_from_folder(path) if path.is_dir() else load_from_gguf(GGUFFile.open(path))
+
+
+def _usable_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _not_built(method: str) -> NoReturn:

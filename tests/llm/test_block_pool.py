@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from perfxlm.engine.block_pool import BlockPool
 
 from perfxapi.errors import InvalidArgumentError, OutOfMemoryError
+from perfxlm.engine.block_pool import BlockPool
 
 
 def test_allocate_is_all_or_nothing() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
+
+from perfxapi.errors import InvalidArgumentError
 from perfxlm.sampling_params import (
     BeamSearchParams,
     RequestOutputKind,
@@ -13,9 +16,7 @@ from perfxlm.sampling_params import (
     StructuredOutputsParams,
 )
 
-from perfxapi.errors import InvalidArgumentError
-
-VLLM_DEFAULTS = {
+VLLM_DEFAULTS: dict[str, Any] = {
     "n": 1, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "temperature": 1.0,
     "top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": None, "stop": [], "stop_token_ids": [], "ignore_eos": False,
     "max_tokens": 16, "min_tokens": 0, "bad_words": None, "logprobs": None, "prompt_logprobs": None,
@@ -67,9 +68,8 @@ def test_combinations_are_refused() -> None:
 
 
 def test_values_are_brought_into_canonical_form() -> None:
-    params = SamplingParams(
-        stop="END", top_k=-1, logprobs=True, logit_bias={"5": 200, 7: -200.0}, stop_token_ids=(3, 4)
-    )
+    given: dict[str, Any] = {"logit_bias": {"5": 200, 7: -200.0}, "stop_token_ids": (3, 4)}
+    params = SamplingParams(stop="END", top_k=-1, logprobs=True, **given)
     assert (params.stop, params.top_k, params.logprobs) == (["END"], 0, 1)
     assert params.logit_bias == {5: 100.0, 7: -100.0}
     assert params.stop_token_ids == [3, 4]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from perfxapi.errors import InvalidArgumentError
 from perfxlm.engine.block_pool import BlockPool
 from perfxlm.engine.request import FinishReason, Request, RequestState
 from perfxlm.engine.scheduler import Schedule, Scheduler, SchedulerLimits
 from perfxlm.sampling_params import SamplingParams
-
-from perfxapi.errors import InvalidArgumentError
 
 
 def make_scheduler(

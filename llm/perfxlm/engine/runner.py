@@ -40,8 +40,7 @@ _SAMPLING_DTYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What follows the last hidden state: the likeliest token alone, or all logits, adjusted and sampled.
 
     With `num_logprobs` the raw logits are kept for reports, with that many likeliest tokens.
@@ -49,6 +48,10 @@ class Head:
 
     is_greedy: bool
     num_logprobs: int | None = None
+
+
+GREEDY = Head(is_greedy=True)
+SAMPLED = Head(is_greedy=False)
 
 
 class SizeClass(NamedTuple):
@@ -168,6 +171,7 @@ class ModelRunner:
         self._row_classes = _classes(ROW_CLASSES, limits.max_logit_rows)
         self._graphs: dict[Head, px.graph.Graph] = {}
         self._executables: dict[SizeClass, px.graph.Executable] = {}
+        self._by_size: dict[tuple[Head, int, int, int], px.graph.Executable] = {}
 
     def run(self, schedule: Schedule) -> StepResult:
         """Computes a step: keys and values are written, prompt log-probabilities reported, tokens sampled.
@@ -215,27 +219,25 @@ class ModelRunner:
 
     def _executable(self, head: Head, operands: Mapping[str, npt.NDArray[Any]]) -> px.graph.Executable:
         num_side = 0 if head.is_greedy else max(len(operands["counted_ids"]), len(operands["bias_ids"]))
-        size = SizeClass(
-            head,
-            _fitting(self._token_classes, len(operands["tokens"])),
-            _fitting(self._row_classes, len(operands["output_rows"])),
-            _fitting(SIDE_CLASSES, num_side),
-        )
-        found = self._executables.get(size)
-        if found is None:
-            found = self._executables[size] = self.compile(size)
-        return found
+        exact = (head, len(operands["tokens"]), len(operands["output_rows"]), num_side)
+        if exact not in self._by_size:
+            bounds = zip((self._token_classes, self._row_classes, SIDE_CLASSES), exact[1:], strict=True)
+            size = SizeClass(head, *(_fitting(classes, count) for classes, count in bounds))
+            if size not in self._executables:
+                self._executables[size] = self.compile(size)
+            self._by_size[exact] = self._executables[size]
+        return self._by_size[exact]
 
     def _head(self) -> Head:
         """The least that serves every request of the step."""
         if not self._inputs.prompt_rows and all(request.sampler is None for request in self._inputs.sampled):
-            return _GREEDY
+            return GREEDY
         wanted = [request.sampler.num_logprobs for request in self._inputs.sampled if request.sampler is not None]
         wanted += [r.sampler.num_prompt_logprobs or 0 for r, _, _ in self._inputs.prompt_rows if r.sampler is not None]
         wanted += [0 for request in self._inputs.sampled if request.prompt_logits is not None]
         counts = [count for count in wanted if count is not None]
         if not counts:
-            return _SAMPLED
+            return SAMPLED
         fitting = [size for size in LOGPROB_CLASSES if size <= self.model.vocab_size]
         return Head(False, next((size for size in fitting if max(counts) <= size), 0))
 
@@ -277,8 +279,6 @@ class ModelRunner:
                 request.logprobs.append(rows.logprobs(row, token_id, sampler.num_logprobs, request))
 
 
-_GREEDY = Head(is_greedy=True)
-_SAMPLED = Head(is_greedy=False)
 _ADJUST_OPERANDS = (
     "counted_ids", "starts", "output_counts", "repetition", "frequency", "presence",
     "bias_rows", "bias_ids", "bias_values",

@@ -1,0 +1,9 @@
+"""`python -m perfxlm`."""
+
+from __future__ import annotations
+
+import sys
+
+from perfxlm.cli import main
+
+sys.exit(main())
