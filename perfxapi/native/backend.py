@@ -1,0 +1,180 @@
+"""The native host backend: one device, the processor, with a thread pool, packed weights and command lists."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perfxapi.allocator import HostAllocator
+from perfxapi.backend import OpCall, PlannedCall
+from perfxapi.device import Device
+from perfxapi.errors import InvalidArgumentError, KernelError
+from perfxapi.memory import HOST, View
+from perfxapi.native.calls import INSTANCES, NativeCalls, NativeKernel
+from perfxapi.native.library import NativeLibrary, address, check
+from perfxapi.native.segment import NativeSegment
+from perfxapi.settings import settings
+
+_TILE16 = 1
+_TILE_ROWS = 16
+_PACKED_AT_ONCE = 16 << 20
+"""Bytes of a weight that are packed before its pages are released."""
+_FIRST_WEIGHT = {"linear": 1, "multi_linear": 1, "gated_linear": 1, "vocab_topk": 1}
+"""Ops whose constant operands, from this index on, are packed into tiles before the first launch."""
+_requested_threads = 0
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NativeBackend(NativeCalls):
+    """Devices, kernels and command lists of one native host library. One device: the processor."""
+
+    def __init__(self, name: str, library: NativeLibrary, description: str) -> None:
+        super().__init__(name, library)
+        self.device = Device(name, 0, f"{description} ({library.variant_name})", HOST)
+        self._lock = threading.Lock()
+        self._pool: Any = None
+        self._num_threads = _requested_threads or settings().num_threads or usable_processors()
+        self._workspace: Any = HostAllocator().allocate(1 << 16)
+
+    def devices(self) -> Sequence[Device]:
+        """The processor."""
+        return (self.device,)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of the pool."""
+        return self._num_threads
+
+    @num_threads.setter
+    def num_threads(self, count: int) -> None:
+        if count < 1:
+            raise InvalidArgumentError(f"num_threads must be at least 1; got {count}")
+        if self._pool is not None and count != self._num_threads:
+            raise InvalidArgumentError(
+                "num_threads must be set before the first native kernel runs (PERFXAPI_NUM_THREADS)"
+            )
+        self._num_threads = count
+
+    @property
+    def pool(self) -> Any:
+        """The thread pool, made on first use."""
+        if self._pool is None:
+            self._pool = self._make_pool()
+        return self._pool
+
+    def _make_pool(self) -> Any:
+        ffi, lib, chosen = self.library.ffi, self.library.lib, settings()
+        cpus = ffi.NULL
+        if chosen.affinity:
+            if len(chosen.affinity) != self._num_threads:
+                raise InvalidArgumentError(
+                    f"PERFXAPI_AFFINITY names {len(chosen.affinity)} processors for {self._num_threads} threads"
+                )
+            cpus = ffi.new("int32_t[]", list(chosen.affinity))
+        pool = lib.perfx_pool_create(self._num_threads, cpus, chosen.spin_us)
+        if pool == ffi.NULL:
+            raise KernelError(f"{self.name}: cannot start {self._num_threads} threads")
+        return ffi.gc(pool, lib.perfx_pool_destroy)
+
+    def native_ns(self) -> int:
+        """Nanoseconds spent in native code so far."""
+        return int(self.library.lib.perfx_pool_native_ns(self._pool)) if self._pool is not None else 0
+
+    def launch(self, kernel: NativeKernel, call: OpCall) -> None:
+        """Runs one kernel on the pool. Raises KernelError or DeviceLostError."""
+        kernel.backend.prepare(call)
+        struct, keep = kernel.backend.build_call(call, with_data=True)
+        with self._lock:
+            needed = kernel.workspace_of(struct)
+            if needed > self._workspace.nbytes:
+                self._workspace = HostAllocator().allocate(needed)
+            struct.workspace, struct.workspace_bytes = address(self._workspace), self._workspace.nbytes
+            status = self.library.lib.perfx_pool_run(self.pool, kernel.entry.run, struct)
+        del keep
+        check(status, f"{call.op} on {self.device}")
+
+    def fill_operand(self, tensor: Any, op: str, index: int, view: View, *, with_data: bool) -> None:
+        """As for any library; constant weights are described as their tiles."""
+        packed = self.will_pack(op, index, view)
+        super().fill_operand(tensor, op, index, view, with_data=with_data and not packed)
+        if packed:
+            tensor.layout = _TILE16
+            if with_data:
+                tensor.data = address(view.buffer.derived[self._pack_key])
+
+    @property
+    def _pack_key(self) -> tuple[str, str]:
+        return "tile16", self.name
+
+    def will_pack(self, op: str, index: int, view: View) -> bool:
+        """Whether an operand is a weight that this backend reads as tiles."""
+        if len(view.shape) != 2 or not view.buffer.constant or not view.is_contiguous or view.offset or 0 in view.shape:
+            return False
+        if self._pack_key in view.buffer.derived:
+            return op == "embedding" or index >= _FIRST_WEIGHT.get(op, index + 1)
+        return index >= _FIRST_WEIGHT.get(op, index + 1) and self._packed_bytes(view) >= 0
+
+    def _packed_bytes(self, view: View) -> int:
+        return int(self.library.lib.perfx_packed_bytes(view.dtype.code, *view.shape))
+
+    def prepare(self, call: OpCall) -> None:
+        """Packs the constant weights of a call, once for each."""
+        first = _FIRST_WEIGHT.get(call.op)
+        if first is None:
+            return
+        for index, view in enumerate(call.inputs[first:], first):
+            if self.will_pack(call.op, index, view) and self._pack_key not in view.buffer.derived:
+                self._pack(view)
+
+    def _pack(self, view: View) -> None:
+        """Packs a weight, some rows at a time.
+
+        Rows are released before the next ones are read, so that original and tiles are never in memory together.
+        """
+        buffer, rows = view.buffer, int(view.shape[0])
+        columns = int(view.shape[1])
+        source = buffer.readable(HOST)[0]
+        packed = HostAllocator().allocate(self._packed_bytes(view))
+        row_bytes = view.dtype.row_bytes(columns)
+        step = max(_PACKED_AT_ONCE // row_bytes // _TILE_ROWS, 1) * _TILE_ROWS
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            done = self.library.lib.perfx_packed_bytes(view.dtype.code, first, columns) if first else 0
+            status = self.library.lib.perfx_pack(
+                self.pool, view.dtype.code, count, columns, address(source, first * row_bytes), address(packed, done)
+            )
+            check(status, f"packing {buffer.name or view.dtype.name} on {self.device}")
+            if buffer.release is not None:
+                buffer.release()
+        buffer.derived[self._pack_key] = packed
+
+    def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> NativeSegment | None:
+        """A command list of all calls; those whose kernel is not this backend's stop it, to be run by dispatch."""
+        if not any(isinstance(planned.kernel, NativeKernel) for planned in calls):
+            return None
+        return NativeSegment(self, calls, tuple(bounds))
+
+
+def host_backend() -> NativeBackend | None:
+    """The native host backend of this process, if one is in use."""
+    return next((backend for backend in INSTANCES if isinstance(backend, NativeBackend)), None)
+
+
+def set_num_threads(count: int) -> None:
+    """Sets the number of threads of every native backend, those not loaded yet included.
+
+    Raises InvalidArgumentError once a backend has run its first kernel with another number.
+    """
+    global _requested_threads
+    if count < 1:
+        raise InvalidArgumentError(f"num_threads must be at least 1; got {count}")
+    for backend in INSTANCES:
+        if isinstance(backend, NativeBackend):
+            backend.num_threads = count
+    _requested_threads = count

@@ -1,0 +1,126 @@
+"""How an op call is described to native code, and the kernels of a native library."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from perfxapi.backend import Backend, Kernel, OpCall
+from perfxapi.dims import Dim
+from perfxapi.memory import HOST, View
+from perfxapi.native.library import MAX_NDIM, MAX_OPERANDS, OK, NativeLibrary, address
+from perfxapi.ops.spec import op_spec
+
+_STRIDED = 0
+_CONTIGUOUS = 1
+
+
+class NativeCalls(Backend):
+    """What every backend made of a native library shares: its kernels, and the C form of a call."""
+
+    def __init__(self, name: str, library: NativeLibrary) -> None:
+        self.name, self.library = name, library
+        self._kernels = {op: NativeKernel(self, op, entry) for op, entry in library.kernels.items()}
+        INSTANCES.append(self)
+
+    def kernels(self, op: str) -> Sequence[Kernel]:
+        """The chosen variant's kernel for an op."""
+        return (self._kernels[op],) if op in self._kernels else ()
+
+    def kernel_ops(self) -> Iterable[str]:
+        """Ops with a native kernel."""
+        return self._kernels
+
+    @property
+    @abstractmethod
+    def num_threads(self) -> int:
+        """Threads that a kernel runs on."""
+
+    @abstractmethod
+    def launch(self, kernel: NativeKernel, call: OpCall) -> None:
+        """Runs one kernel. Raises KernelError or DeviceLostError."""
+
+    def native_ns(self) -> int:
+        """Nanoseconds spent in native code so far."""
+        return 0
+
+    def build_call(self, call: OpCall, *, with_data: bool) -> tuple[Any, list[Any]]:
+        """A PxCall of concrete views, and what must be kept alive while it is used."""
+        ffi = self.library.ffi
+        views = (*call.inputs, *call.outputs)
+        operands = ffi.new("PxTensor[]", max(len(views), 1))
+        for index, view in enumerate(views):
+            self.fill_operand(operands[index], call.op, index, view, with_data=with_data)
+        attributes = self._attributes(call)
+        struct = ffi.new("PxCall*")
+        struct.num_inputs, struct.num_operands, struct.num_attrs = len(call.inputs), len(views), len(call.attributes)
+        struct.operands, struct.attrs = operands, attributes
+        return struct, [operands, attributes]
+
+    def _attributes(self, call: OpCall) -> Any:
+        spec = op_spec(call.op)
+        values = self.library.ffi.new("PxAttr[]", max(len(spec.attributes), 1))
+        for index, attribute in enumerate(spec.attributes):
+            value = call.attributes[attribute.name]
+            if attribute.choices:
+                values[index].i = attribute.choices.index(value)
+            elif attribute.kind is int:
+                values[index].i = value
+            else:
+                values[index].f = value
+        return values
+
+    def fill_operand(self, tensor: Any, op: str, index: int, view: View, *, with_data: bool) -> None:
+        """Describes a view to native code (symbolic sizes by their factor), as it is in memory."""
+        tensor.dtype, tensor.layout, tensor.ndim = view.dtype.code, _STRIDED, len(view.shape)
+        tensor.flags = _CONTIGUOUS if view.is_contiguous else 0
+        for axis, (size, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
+            tensor.shape[axis] = size.factor if isinstance(size, Dim) else size
+            tensor.strides[axis] = 0 if isinstance(stride, Dim) else stride
+        if with_data:
+            tensor.data = address(view.buffer.readable(HOST)[0], view.offset)
+
+
+class NativeKernel:
+    """A kernel of a native library."""
+
+    def __init__(self, backend: NativeCalls, op: str, entry: Any) -> None:
+        self.backend, self.op, self.entry = backend, op, entry
+
+    def accepts(self, call: OpCall) -> str | None:
+        """What the library's own predicate says."""
+        views = (*call.inputs, *call.outputs)
+        if len(views) > MAX_OPERANDS or any(len(view.shape) > MAX_NDIM for view in views):
+            return f"{self.backend.name}: {self.op}: more than {MAX_OPERANDS} operands or {MAX_NDIM} dimensions"
+        if any(view.dtype.is_quantized and not view.is_contiguous for view in views):
+            return f"{self.backend.name}: {self.op}: a quantized operand is not contiguous"
+        struct, _keep = self.backend.build_call(call, with_data=False)
+        if self.entry.accepts(struct) == OK:
+            return None
+        kinds = ", ".join(f"{view.dtype.name}{list(view.shape)}" for view in call.inputs)
+        return f"{self.backend.name}: {self.op} declines {kinds}"
+
+    def launch(self, call: OpCall) -> None:
+        """Runs on the pool."""
+        self.backend.launch(self, call)
+
+    def workspace_of(self, struct: Any) -> int:
+        """Bytes of scratch memory for a filled PxCall."""
+        if self.entry.workspace == self.backend.library.ffi.NULL:
+            return 0
+        return int(self.entry.workspace(struct, self.backend.num_threads))
+
+    def workspace_bytes(self, call: OpCall) -> int:
+        """Bytes of scratch memory for a call at its largest shapes."""
+        struct, _keep = self.backend.build_call(call, with_data=False)
+        return self.workspace_of(struct)
+
+
+INSTANCES: list[NativeCalls] = []
+"""The native libraries in use in this process."""
+
+
+def native_seconds() -> float:
+    """Seconds of wall clock that this process has spent inside native kernels and command lists so far."""
+    return sum(backend.native_ns() for backend in INSTANCES) * 1e-9
