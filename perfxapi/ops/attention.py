@@ -100,10 +100,9 @@ def _attention_ranges(inputs: Sequence[View], attributes: Attributes) -> dict[in
 
 def _attend(q: Any, keys: Any, values: Any, first_position: int, scale: float, window: int, softcap: float) -> Any:
     """One request: q [n, heads, dim] at consecutive positions, keys and values [kv_heads, length, dim], in float64."""
-    num_queries, num_heads, _ = q.shape
-    group = num_heads // keys.shape[0]
-    keys, values = np.repeat(keys, group, 0), np.repeat(values, group, 0)
-    scores = np.einsum("qhd,hkd->hqk", q, keys) * scale
+    num_queries, num_heads, head_dim = q.shape
+    grouped = q.reshape(num_queries, keys.shape[0], -1, head_dim).transpose(1, 2, 0, 3)
+    scores = (grouped @ keys.swapaxes(1, 2)[:, None]) * scale
     if softcap:
         scores = softcap * np.tanh(scores / softcap)
     positions = first_position + np.arange(num_queries)[:, None]
@@ -114,7 +113,8 @@ def _attend(q: Any, keys: Any, values: Any, first_position: int, scale: float, w
     scores = np.where(hidden, -np.inf, scores)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    return np.einsum("hqk,hkd->qhd", weights, values)
+    attended: Any = weights @ values[:, None]
+    return attended.transpose(2, 0, 1, 3).reshape(num_queries, num_heads, -1)
 
 
 def _paged_attention(

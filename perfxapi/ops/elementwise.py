@@ -107,7 +107,7 @@ def _silu(x: Any) -> Any:
 
 def _gelu_tanh(x: Any) -> Any:
     wide = x.astype(np.float64)
-    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide * wide * wide)
     return (0.5 * wide * (1 + np.tanh(inner))).astype(x.dtype)
 
 
