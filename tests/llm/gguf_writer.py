@@ -10,6 +10,7 @@ from typing import Any
 import gguf
 import numpy as np
 import numpy.typing as npt
+
 from perfxlm.weights.safetensors import SafetensorsFile
 
 Floats = npt.NDArray[np.float32]

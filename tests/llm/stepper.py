@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from perfxlm.layers.batch import Batch
-from perfxlm.layers.decoder import Decoder
 
 import perfxapi as px
+from perfxlm.layers.batch import Batch
+from perfxlm.layers.decoder import Decoder
 
 Floats = npt.NDArray[np.float32]
 Chunk = tuple[int, npt.NDArray[np.int32]]

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from perfxapi.errors import PerfXError, UnknownNameError
 from perfxlm.config import ModelConfig
 from perfxlm.fields import ConfigError, UnsupportedModelError
 from perfxlm.models.gemma3 import Gemma3
@@ -17,8 +19,6 @@ from perfxlm.models.llama import Llama
 from perfxlm.models.qwen3 import Qwen3
 from perfxlm.models.registry import model_class
 from perfxlm.rope import LinearScaling
-
-from perfxapi.errors import PerfXError, UnknownNameError
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
 

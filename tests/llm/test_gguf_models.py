@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf_writer import write_gguf
-from perfxlm.fields import UnsupportedModelError
-from perfxlm.layers.base import ModelOptions
-from perfxlm.weights.loader import open_model
 from stepper import Stepper
 from test_transformers_parity import TINY, TOLERANCE, Floats, Tokens, golden
 
 from perfxapi.errors import FileFormatError
+from perfxlm.fields import UnsupportedModelError
+from perfxlm.layers.base import ModelOptions
+from perfxlm.weights.loader import open_model
 
 LINEAR = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}
 YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64}

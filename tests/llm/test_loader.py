@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from perfxlm.fields import ConfigError, UnsupportedModelError
-from perfxlm.weights.loader import open_model
 from safetensors.numpy import load_file, save_file
 
 import perfxapi as px
 from perfxapi.errors import FileFormatError, UnknownNameError
+from perfxlm.fields import ConfigError, UnsupportedModelError
+from perfxlm.weights.loader import open_model
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
 

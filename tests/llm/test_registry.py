@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from perfxapi.errors import InvalidArgumentError, PerfXWarning
 from perfxlm.models import registry
 from perfxlm.models.gemma3 import Gemma3
 from perfxlm.models.llama import Llama
 from perfxlm.models.qwen3 import Qwen3
-
-from perfxapi.errors import InvalidArgumentError, PerfXWarning
 
 NOVA = """
 from perfxlm.models.llama import Llama

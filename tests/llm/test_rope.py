@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from perfxlm.rope import DivisorScaling, LinearScaling, Llama3Scaling, RopeConfig, RopeScaling, YarnScaling
 
 CASES: list[tuple[RopeConfig, list[float]]] = [

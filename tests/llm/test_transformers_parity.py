@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from perfxlm.weights.loader import open_model
 from stepper import Chunk, Stepper
+
+from perfxlm.weights.loader import open_model
 
 Tokens = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
