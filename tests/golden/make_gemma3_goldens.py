@@ -20,15 +20,15 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 OUTPUT = Path(__file__).parent.parent / "data" / "gemma3-270m-f32.npz"
 NUM_KEPT = 64
 
-# Once upon a time, in a small village by the sea, there lived an old fisherman who had never seen a storm like this one.
+# Once upon a time, in a small village by the sea, there lived an old fisherman who had never seen a storm like this.
 STORY = """
 2 14946 3324 496 990 236764 528 496 1944 9744 684 506 5442 236764 993 11742 614 2255 79539 1015 1053 2752 3472 496 12978
 1133 672 886 236761
 """
 # def fibonacci(n): if n <= 1: return n; return fibonacci(n - 1) + fibonacci(n - 2)
 CODE = """
-2 2063 10779 78113 236769 236749 1473 107 140 584 538 6605 236743 236770 236787 107 144 2060 538 107 140 2060 10779 78113
-236769 236749 753 236743 236770 236768 900 10779 78113 236769 236749 753 236743 236778 236768 107
+2 2063 10779 78113 236769 236749 1473 107 140 584 538 6605 236743 236770 236787 107 144 2060 538 107 140 2060
+10779 78113 236769 236749 753 236743 236770 236768 900 10779 78113 236769 236749 753 236743 236778 236768 107
 """
 
 

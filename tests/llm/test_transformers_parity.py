@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +44,8 @@ def test_prompt_in_one_piece(name: str, device: str) -> None:
     assert_close(got, logits[0])
 
 
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
-@pytest.mark.parametrize("name", NAMES)
-def test_chunks_of_two_requests_mixed_in_steps(name: str, device: str) -> None:
-    """One request prefills in uneven chunks while the other starts later and decodes token by token."""
-    tokens, logits = golden(name)
-    step = stepper(name, device)
+def in_chunks(step: Stepper, tokens: Tokens) -> list[Floats]:
+    """Logits of two requests: one prefills in uneven chunks while the other starts later and decodes token by token."""
     steps: list[list[Chunk]] = [
         [(0, tokens[0, :17])],
         [(1, tokens[1, :40]), (0, tokens[0, 17:18])],
@@ -56,12 +53,43 @@ def test_chunks_of_two_requests_mixed_in_steps(name: str, device: str) -> None:
         [(0, tokens[0, 50:51]), (1, tokens[1, 41:64])],
         [(0, tokens[0, 51:])],
     ]
-    got: dict[int, list[Floats]] = {0: [], 1: []}
+    got: list[list[Floats]] = [[], []]
     for chunks in steps:
         for (request, _), rows in zip(chunks, step(chunks), strict=True):
             got[request].append(rows)
-    for request, pieces in got.items():
-        assert_close(np.concatenate(pieces), logits[request])
+    return [np.concatenate(pieces) for pieces in got]
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize("name", NAMES)
+def test_chunks_of_two_requests_mixed_in_steps(name: str, device: str) -> None:
+    tokens, logits = golden(name)
+    for got, expected in zip(in_chunks(stepper(name, device), tokens), logits, strict=True):
+        assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_do_not_depend_on_the_schedule(name: str) -> None:
+    """Bit for bit, on the backend that users run."""
+    tokens, _ = golden(name)
+    whole = stepper(name, "cpu")([(0, tokens[0]), (1, tokens[1])])
+    np.testing.assert_array_equal(in_chunks(stepper(name, "cpu"), tokens), whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "fused"),
+    [
+        ("llama3", {"multi_linear": 4, "gated_linear": 4, "rope": 8, "add_rms_norm": 8, "linear": 9}),
+        ("qwen3", {"multi_linear": 4, "gated_linear": 4, "norm_rope": 8, "add_rms_norm": 8, "linear": 9}),
+        ("gemma3", {"multi_linear": 7, "gated_linear": 7, "norm_rope": 14, "norm_add_rms_norm": 14, "linear": 15}),
+    ],
+)
+def test_layers_fuse(name: str, fused: dict[str, int]) -> None:
+    """What is left of each layer: Q, K, V in one product, gate and up in one, norms with what surrounds them."""
+    nodes = Counter(node.spec.name for node in stepper(name, "cpu").executable.graph.nodes)
+    layers = len(open_model(TINY / name).config.windows)
+    once = {"embedding": 1, "rms_norm": 1, "take_rows": 1, "rope_table": 2 if name == "gemma3" else 1}
+    assert nodes == {**once, **fused, "kv_write": layers, "paged_attention": layers}
 
 
 @pytest.mark.parametrize("name", ["gemma3", "qwen3"])
