@@ -198,7 +198,7 @@ def run_call(spec: OpSpec, call: OpCall, device: Device, choice: Choice, failed:
     where operands are lost, and what the last kernel raised where none is left.
     """
     failures = failed or {}
-    while failure := _attempt(spec, call, device, choice):
+    while failure := attempt(spec, call, device, choice):
         failures[choice.kernel] = failure
         choice = choose(call, device, failures)
     if failures:
@@ -206,7 +206,7 @@ def run_call(spec: OpSpec, call: OpCall, device: Device, choice: Choice, failed:
     return choice
 
 
-def _attempt(spec: OpSpec, call: OpCall, device: Device, choice: Choice) -> Exception | None:
+def attempt(spec: OpSpec, call: OpCall, device: Device, choice: Choice) -> Exception | None:
     """Launches and counts. Returns what the kernel raised; the operands are then as they were before.
 
     InvalidArgumentError (the operands are wrong, whoever computes) is raised.
@@ -265,6 +265,7 @@ def _state_ranges(spec: OpSpec, call: OpCall, index: int) -> list[Range]:
 __all__ = [
     "Choice",
     "Tracer",
+    "attempt",
     "call_op",
     "candidates",
     "choices",

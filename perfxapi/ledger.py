@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
+from perfxapi.tables import text_table
+
 
 @dataclass(slots=True, eq=False)
 class LedgerRow:
@@ -38,12 +40,8 @@ class Explanation:
 
     def __str__(self) -> str:
         header = ("op", "asked", "ran on", "count", "bytes moved", "reason")
-        lines = [header, *((r.op, r.device, r.ran_on, str(r.count), str(r.bytes_moved), r.reason) for r in self.rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        ]
-        return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+        rows = [(r.op, r.device, r.ran_on, str(r.count), str(r.bytes_moved), r.reason) for r in self.rows]
+        return text_table(header, rows)
 
 
 class Ledger:

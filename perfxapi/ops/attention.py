@@ -253,5 +253,6 @@ register_op(
         mutates=(3, 4),
         state=(3, 4),
         ranges=_kv_write_ranges,
+        tolerance=0,
     )
 )

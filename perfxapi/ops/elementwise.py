@@ -84,6 +84,15 @@ def _binary_samples() -> Iterable[Sample]:
         (np.array([np.nan, np.inf, -np.inf, 0], np.float32), np.array([1, 2, 3, np.nan], np.float32)),
         label="not finite",
     )
+    for kind in (np.float16, np.float64):
+        yield Sample(tuple((rng.standard_normal((5, 7)) + 3).astype(kind) for _ in range(2)), label="other floats")
+
+
+def _integer_samples() -> Iterable[Sample]:
+    yield from _binary_samples()
+    rng = np.random.default_rng(20)
+    for kind in (np.int32, np.int64, np.uint8):
+        yield Sample(tuple(rng.integers(0, 100, (5, 7)).astype(kind) for _ in range(2)), label="integers")
 
 
 def _unary_samples() -> Iterable[Sample]:
@@ -91,6 +100,8 @@ def _unary_samples() -> Iterable[Sample]:
     for shape in _SHAPES:
         yield Sample(((3 * rng.standard_normal(shape)).astype(np.float32),), label=f"shape {shape}")
     yield Sample((np.linspace(-20, 20, 1001, dtype=np.float32),), label="wide range")
+    yield Sample((np.array([np.nan, 1, -1, 0, -0.0, np.nan, 5], np.float32),), label="NaN")
+    yield Sample((rng.standard_normal((3, 5)).astype(np.float16),), label="float16")
     yield Sample((rng.standard_normal((8, 6)).astype(np.float32)[::2, ::-1],), label="negative strides")
 
 
@@ -126,7 +137,8 @@ def _register_plain() -> None:
     kinds = dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), NUMBERS)
     for name, accepted in {**kinds, "divide": ("float", "complex")}.items():
         infer, function = _infer_binary(name, accepted), _quiet(getattr(np, name))
-        register_op(OpSpec(name, ("a", "b"), infer, function, _binary_samples, cost=_elementwise_cost))
+        samples = _integer_samples if "int" in accepted else _binary_samples
+        register_op(OpSpec(name, ("a", "b"), infer, function, samples, cost=_elementwise_cost))
     unary: dict[str, Callable[..., Any]] = {
         "exp": _quiet(np.exp),
         "tanh": np.tanh,

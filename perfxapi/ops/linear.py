@@ -20,6 +20,7 @@ from perfxapi.ops.elementwise import ACTIVATION_REFERENCES, ACTIVATIONS, infer_f
 from perfxapi.ops.spec import (
     Attribute,
     Attributes,
+    BFloat16Array,
     Cost,
     OpSpec,
     QuantizedArray,
@@ -117,7 +118,7 @@ def random_weight(rng: np.random.Generator, rows: int, columns: int, dtype: DTyp
     if dtype.is_quantized:
         return QuantizedArray(quantization.quantize(values, dtype), dtype)
     if dtype is dtypes.bfloat16:
-        return dtypes.bfloat16_to_float32(dtypes.float32_to_bfloat16(values))
+        return BFloat16Array(dtypes.float32_to_bfloat16(values))
     return values.astype(dtype.numpy)
 
 
@@ -132,7 +133,7 @@ def _cases(seed: int) -> Iterable[tuple[np.random.Generator, int, int, int, DTyp
         for activation_format in ("int8", "int16"):
             for tokens, rows, columns in shapes:
                 yield rng, tokens, rows, columns, dtype, activation_format
-    for dtype in (dtypes.float32, dtypes.float16):
+    for dtype in (dtypes.float32, dtypes.float16, dtypes.bfloat16):
         for tokens, rows, columns in ((1, 16, 64), (5, 33, 100), (20, 7, 33), (0, 16, 32)):
             yield rng, tokens, rows, columns, dtype, "float32"
 
@@ -172,6 +173,7 @@ LINEAR = register_op(
         _linear_samples,
         (_FORMAT,),
         cost=_linear_cost,
+        weights=(1,),
         tolerance=4e-6,
     )
 )
@@ -187,6 +189,7 @@ register_op(
             ops.linear(x, weight, activation_format=activation_format) for weight in weights
         ),
         cost=_linear_cost,
+        weights=(1,),
         tolerance=4e-6,
     )
 )
@@ -204,6 +207,7 @@ register_op(
             activation=activation,
         ),
         cost=_linear_cost,
+        weights=(1, 2),
         tolerance=4e-6,
     )
 )
@@ -236,7 +240,7 @@ def _decompose_vocab_topk(ops: Any, hidden: Any, head: Any, k: int, activation_f
 
 def _vocab_topk_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(11)
-    for dtype, columns in ((dtypes.q8_0, 64), (dtypes.q6_k, 256), (dtypes.float32, 32)):
+    for dtype, columns in ((dtypes.q8_0, 64), (dtypes.q6_k, 256), (dtypes.float32, 32), (dtypes.bfloat16, 32)):
         activation_format = "int16" if dtype.is_quantized else "float32"
         for rows, vocabulary, k, softcap in ((1, 1000, 1, 0.0), (3, 515, 8, 0.0), (2, 64, 64, 30.0)):
             inputs = (_activations(rng, rows, columns), random_weight(rng, vocabulary, columns, dtype))
@@ -254,6 +258,7 @@ register_op(
         (Attribute("k", int), _FORMAT, _SOFTCAP),
         decompose=_decompose_vocab_topk,
         cost=_linear_cost,
+        weights=(1,),
         tolerance=4e-6,
     )
 )
@@ -286,7 +291,7 @@ def _embedding(tokens: Any, table: Any, scale: float) -> Any:
 
 def _embedding_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(12)
-    for dtype in (*_QUANTIZED, dtypes.float32, dtypes.float16):
+    for dtype in (*_QUANTIZED, dtypes.float32, dtypes.float16, dtypes.bfloat16):
         tokens = rng.integers(0, 50, 9).astype(np.int32)
         yield Sample((tokens, random_weight(rng, 50, 256, dtype)), {"scale": 25.25}, dtype.name)
     yield Sample((np.zeros(0, np.int32), random_weight(rng, 20, 64, dtypes.q8_0)), {"scale": 1.0}, "no tokens")
@@ -300,6 +305,7 @@ register_op(
         _embedding,
         _embedding_samples,
         (Attribute("scale", float, 1.0),),
+        weights=(1,),
     )
 )
 
@@ -333,5 +339,6 @@ register_op(
         _infer_take_rows,
         _take_rows,
         _take_rows_samples,
+        tolerance=0,
     )
 )

@@ -64,9 +64,15 @@ def _rms_norm_samples() -> Iterable[Sample]:
         yield Sample((_rows(rng, *shape), _rows(rng, shape[-1])), {"eps": 1e-6}, f"shape {shape}")
     yield Sample((_rows(rng, 6, 2, 32)[:, 1], _rows(rng, 32)), {"eps": 1e-5}, "strided rows")
     yield Sample((np.zeros((2, 16), np.float32), _rows(rng, 16)), {"eps": 1e-6}, "zeros")
+    yield Sample((_with_nan(_rows(rng, 3, 33)), _rows(rng, 33)), {"eps": 1e-6}, "NaN")
 
 
-register_op(OpSpec("rms_norm", ("x", "weight"), _infer_rms_norm, _rms_norm, _rms_norm_samples, (_EPS,)))
+def _with_nan(x: Any) -> Any:
+    x[1, 2] = np.nan
+    return x
+
+
+register_op(OpSpec("rms_norm", ("x", "weight"), _infer_rms_norm, _rms_norm, _rms_norm_samples, (_EPS,), weights=(1,)))
 
 
 def _add_rms_norm(x: Any, y: Any, weight: Any, eps: float) -> tuple[Any, Any]:
@@ -94,6 +100,7 @@ register_op(
         _add_rms_norm,
         _add_rms_norm_samples,
         (_EPS,),
+        weights=(2,),
         decompose=_decompose_add_rms_norm,
     )
 )
@@ -124,6 +131,7 @@ register_op(
         _norm_add_rms_norm,
         _norm_add_rms_norm_samples,
         (_EPS,),
+        weights=(1, 3),
         decompose=_decompose_norm_add_rms_norm,
     )
 )
@@ -159,6 +167,7 @@ register_op(
         _rope_table,
         _rope_table_samples,
         (Attribute("scale", float, 1.0),),
+        weights=(1,),
         tolerance=4e-6,
     )
 )
@@ -232,6 +241,7 @@ register_op(
         lambda x, weight, table, eps, interleaved: _rope(_rms_norm(x, weight, eps), table, interleaved),
         _norm_rope_samples,
         (_EPS, _INTERLEAVED),
+        weights=(1,),
         decompose=lambda ops, x, weight, table, eps, interleaved: ops.rope(
             ops.rms_norm(x, weight, eps=eps), table, interleaved=interleaved
         ),

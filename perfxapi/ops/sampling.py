@@ -206,8 +206,13 @@ def _sample_samples() -> Iterable[Sample]:
         rng.choice(np.array([0.1, 0.9, 1], np.float32), rows),
         rng.choice(np.array([0, 0.02, 0.5], np.float32), rows),
     )
-    # away from the edges of the steps, where float32 and float64 sums may disagree
-    uniform = np.float32(rng.random(rows))
+    uniform = np.zeros(rows, np.float32)
+    for row in np.flatnonzero(temperature):
+        # in the middle of a token's share: at an edge, sums in float32 and float64 may disagree
+        weights = sampling_weights(logits[row], temperature[row], int(limits[row]), top_p[row], min_p[row])
+        running = np.concatenate([[0], np.cumsum(weights)]) / weights.sum()
+        chosen = rng.choice(np.flatnonzero(weights > weights.max() * 0.01))
+        uniform[row] = running[chosen : chosen + 2].mean()
     yield Sample((logits, temperature, limits, top_p, min_p, uniform), {}, "mixed settings")
 
 

@@ -51,6 +51,13 @@ class QuantizedArray:
 
 
 @dataclass(frozen=True, slots=True)
+class BFloat16Array:
+    """bfloat16 bit patterns in a sample. References get them widened to float32."""
+
+    bits: npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
 class Attribute:
     """An attribute of an op: an int, a float, or one of `choices` (sent to native code as its index)."""
 
@@ -72,7 +79,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Inputs (NumPy arrays or QuantizedArray) and attributes on which backends are compared with the reference."""
+    """Inputs (NumPy arrays, QuantizedArray, BFloat16Array) and attributes on which a backend meets the reference."""
 
     inputs: tuple[Any, ...]
     attributes: Attributes = field(default_factory=dict)
@@ -98,8 +105,9 @@ class OpSpec:
     `reference(*inputs, **attributes)` returns an array or a tuple of arrays; an op that mutates operands writes them in
     place. `mutates` and `state` name operands by index: those written in place, and those whose contents are read or
     written only in the byte ranges that `ranges(inputs, attributes)` gives. `decompose(ops, *inputs, **attributes)`
-    computes a fused op by simpler ones. `tolerance` is (relative to the largest magnitude of the result) what rounding
-    may cost a float32 kernel.
+    computes a fused op by simpler ones. `weights` names the operands that are constant in models, which backends may
+    keep in a form of their own; the index of a variadic input stands for all of it. `tolerance` is (relative to the
+    largest magnitude of the result) what rounding may cost a float32 kernel; 0 for ops that copy.
     """
 
     name: str
@@ -113,12 +121,22 @@ class OpSpec:
     ranges: RangesFn | None = None
     decompose: Callable[..., Any] | None = None
     cost: Callable[[Sequence[TensorSpec], Attributes], Cost] | None = None
+    weights: tuple[int, ...] = ()
     tolerance: float = 2e-6
 
     @property
     def is_variadic(self) -> bool:
         """Whether the last input may be given several times."""
         return bool(self.inputs) and self.inputs[-1].startswith("*")
+
+    def is_weight(self, index: int) -> bool:
+        """Whether an operand is a constant in models."""
+        return min(index, len(self.inputs) - 1) in self.weights
+
+    def input_name(self, index: int) -> str:
+        """The name of an operand; those of a variadic input are numbered."""
+        last = len(self.inputs) - 1
+        return f"{self.inputs[last][1:]}[{index - last}]" if self.is_variadic and index >= last else self.inputs[index]
 
     def check_attributes(self, given: Attributes) -> dict[str, Any]:
         """All attributes in declared order with defaults filled in. Raises InvalidArgumentError or UnknownNameError."""

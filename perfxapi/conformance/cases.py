@@ -1,0 +1,129 @@
+"""What is checked: each sample of each op, in several arrangements of its operands in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from perfxapi import dtypes
+from perfxapi.backend import OpCall
+from perfxapi.dispatch import infer
+from perfxapi.dtypes import DType, dtype_of
+from perfxapi.memory import HOST, Buffer, View
+from perfxapi.ops.spec import BFloat16Array, OpSpec, QuantizedArray, Sample, all_ops
+
+Bytes = npt.NDArray[np.uint8]
+Place = Callable[[int], Bytes]
+"""Gives host memory of so many bytes."""
+
+ARRANGEMENTS = ("contiguous", "variable weights", "padded rows", "reversed rows")
+"""Operands contiguous with constant weights; the same with weights that are not constants; activations with gaps
+between their rows; activations with their first axis backwards.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One sample of one op in one arrangement. `number` counts through all cases, in an order that never changes."""
+
+    number: int
+    spec: OpSpec
+    sample: Sample
+    arrangement: str
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype that tells this sample from others of its op: the first that is neither float32 nor int32."""
+        found = [storage_of(value)[0] for value in self.sample.inputs]
+        special = [dtype for dtype in found if dtype not in (dtypes.float32, dtypes.int32)]
+        return [*special, *(dtype for dtype in found if dtype is dtypes.float32), *found][0]
+
+
+def all_cases(ops: Sequence[str] | None = None) -> Iterator[Case]:
+    """Every case of the named ops (default: of all), in order."""
+    number = 0
+    for spec in all_ops():
+        if ops is not None and spec.name not in ops:
+            continue
+        for sample in spec.samples():
+            for arrangement in ARRANGEMENTS:
+                if _applies(spec, sample, arrangement):
+                    yield Case(number, spec, sample, arrangement)
+                    number += 1
+
+
+def _applies(spec: OpSpec, sample: Sample, arrangement: str) -> bool:
+    inputs = enumerate(sample.inputs)
+    if arrangement == "contiguous":
+        return True
+    if arrangement == "variable weights":
+        weights = [value for index, value in inputs if spec.is_weight(index)]
+        return bool(weights) and not any(isinstance(value, QuantizedArray) for value in weights)
+    return any(_is_movable(spec, index, value) for index, value in inputs)
+
+
+def _is_movable(spec: OpSpec, index: int, value: Any) -> bool:
+    """Whether an operand is an activation of two or more dimensions: those may come as parts of larger arrays."""
+    plain = isinstance(value, np.ndarray) and value.ndim >= 2 and value.size > 0
+    return plain and not spec.is_weight(index) and index not in (*spec.mutates, *spec.state)
+
+
+def storage_of(value: Any) -> tuple[DType, npt.NDArray[Any], tuple[int, ...]]:
+    """The dtype, the elements as they are stored, and the shape of a sample's operand."""
+    if isinstance(value, QuantizedArray):
+        return value.dtype, value.raw, value.shape
+    if isinstance(value, BFloat16Array):
+        return dtypes.bfloat16, value.bits, value.bits.shape
+    return dtype_of(value.dtype), value, value.shape
+
+
+def build_call(case: Case, place: Place, space: str = HOST) -> OpCall:
+    """The call of a case, its operands in host memory from `place`; state lives in `space`."""
+    spec, sample = case.spec, case.sample
+    inputs = tuple(_view(case, index, value, place) for index, value in enumerate(sample.inputs))
+    inputs = tuple(_as_state(view, space) if index in spec.state else view for index, view in enumerate(inputs))
+    attributes = spec.check_attributes(sample.attributes)
+    outputs = []
+    for result in infer(spec, inputs, attributes):
+        view = View(Buffer(0), result.dtype, result.shape)
+        view.buffer.adopt(place(view.nbytes))
+        outputs.append(view)
+    return OpCall(spec.name, inputs, tuple(outputs), attributes)
+
+
+def _view(case: Case, index: int, value: Any, place: Place) -> View:
+    dtype, stored, shape = storage_of(value)
+    constant = case.spec.is_weight(index) and case.arrangement != "variable weights"
+    if case.arrangement in ("padded rows", "reversed rows") and _is_movable(case.spec, index, value):
+        return _rearranged(stored, dtype, case.arrangement, place)
+    memory = place(stored.nbytes)
+    memory[:] = np.ascontiguousarray(stored).reshape(-1).view(np.uint8)
+    return View(Buffer.from_host(memory, name=case.spec.input_name(index), constant=constant), dtype, shape)
+
+
+def _as_state(view: View, space: str) -> View:
+    """A view of state in `space` with the same contents."""
+    contents = view.buffer.readable(HOST)[0]
+    buffer = view.buffer
+    if space == HOST:
+        buffer.home = HOST
+    else:
+        buffer = Buffer.state(contents.nbytes, space, name=view.buffer.name)
+        buffer.store(contents, [(0, contents.nbytes)])
+    return View(buffer, view.dtype, view.shape)
+
+
+def _rearranged(stored: npt.NDArray[Any], dtype: DType, arrangement: str, place: Place) -> View:
+    """The same elements in a larger or a backward array; what is not theirs is NaN (or the largest number)."""
+    shape = stored.shape if arrangement == "reversed rows" else (*stored.shape[:-1], stored.shape[-1] + 3)
+    memory = place(int(np.prod(shape)) * stored.itemsize)
+    whole = memory.view(stored.dtype).reshape(shape)
+    whole[...] = np.nan if stored.dtype.kind == "f" else np.iinfo(stored.dtype).max
+    part = whole[::-1] if arrangement == "reversed rows" else whole[..., : stored.shape[-1]]
+    part[...] = stored
+    offset = part.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
+    return View(Buffer.from_host(memory), dtype, part.shape, part.strides, offset)

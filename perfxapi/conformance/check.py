@@ -1,0 +1,82 @@
+"""Runs one case on one backend, in this process."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from perfxapi import dtypes
+from perfxapi.backend import OpCall
+from perfxapi.conformance.cases import Case, build_call, storage_of
+from perfxapi.conformance.compare import compare, relative_error, tolerance_of
+from perfxapi.conformance.guard import guarded
+from perfxapi.conformance.report import Outcome
+from perfxapi.device import Device
+from perfxapi.dispatch import attempt, candidates, choices, describe_failure
+from perfxapi.memory import HOST, View
+from perfxapi.ops.spec import BFloat16Array, QuantizedArray
+
+Values = npt.NDArray[Any]
+
+
+def check_case(case: Case, backend: str, device: Device) -> Outcome:
+    """Runs a case by a kernel of `backend` on `device` and compares results, written operands and untouched ones."""
+    call = build_call(case, partial(guarded, guard_after=case.number % 2 == 0), device.memory_space)
+    choice = next((choice for choice in choices(call, device) if choice.backend == backend), None)
+    if choice is None:
+        return _outcome(case, "declined", _why_declined(call, backend, device))
+    failure = attempt(case.spec, call, device, choice)
+    if failure is not None:
+        return _outcome(case, "error", describe_failure(failure))
+    return _compared(case, call)
+
+
+def _outcome(case: Case, status: str, detail: str, error: float = 0.0) -> Outcome:
+    return Outcome(case.spec.name, case.dtype.name, case.sample.label, case.arrangement, status, detail, error)
+
+
+def _why_declined(call: OpCall, backend: str, device: Device) -> str:
+    for kernel, entry, _, problem in candidates(call.op, device):
+        if entry.manifest.name == backend:
+            return problem or str(kernel.accepts(call) if kernel is not None else "")
+    return f"{backend} takes no part in what runs on {device}"
+
+
+def _compared(case: Case, call: OpCall) -> Outcome:
+    operands = [reference_copy(value) for value in case.sample.inputs]
+    with np.errstate(all="ignore"):
+        results = case.spec.reference(*operands, **call.attributes)
+    expected = list(results if isinstance(results, tuple) else () if results is None else (results,))
+    names = [f"output {index}" for index in range(len(expected))]
+    pairs = list(zip(names, call.outputs, expected, strict=True))
+    # operands that the op writes hold what the reference made of them; the others must be as they were
+    pairs += [(case.spec.input_name(index), view, operands[index]) for index, view in enumerate(call.inputs)]
+    error = 0.0
+    for name, view, wanted in pairs:
+        got, want = read(view), wanted.raw if isinstance(wanted, QuantizedArray) else np.asarray(wanted)
+        written = name.startswith("output") or any(view is call.inputs[index] for index in case.spec.mutates)
+        tolerance = tolerance_of(case.spec.tolerance, view.dtype) if written else 0.0
+        mismatch = compare(got, want, tolerance)
+        if mismatch is not None:
+            what = name if written else f"{name} (which the op does not write)"
+            return _outcome(case, "wrong", f"{what}: {mismatch}", relative_error(got, want))
+        error = max(error, relative_error(got, want))
+    return _outcome(case, "ok", "", error)
+
+
+def reference_copy(value: Any) -> Any:
+    """A sample's operand as the reference takes it, which may write to it."""
+    if isinstance(value, QuantizedArray):
+        return value
+    if isinstance(value, BFloat16Array):
+        return dtypes.bfloat16_to_float32(value.bits)
+    return np.array(storage_of(value)[1])
+
+
+def read(view: View) -> Values:
+    """The elements of a view, from wherever they are."""
+    values = view.host() if view.buffer.home in (None, HOST) else view.over(view.buffer.fetch([view.extent])[0])
+    return dtypes.bfloat16_to_float32(values) if view.dtype is dtypes.bfloat16 else values

@@ -1,0 +1,162 @@
+"""Runs cases in child processes, so that a kernel that crashes or hangs is one failed case and not the end."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from perfxapi.backend import REGISTRY
+from perfxapi.conformance.cases import all_cases
+from perfxapi.conformance.check import check_case
+from perfxapi.conformance.report import Outcome, Report
+from perfxapi.device import Device, parse_device_name
+from perfxapi.errors import DeviceUnavailableError, InvalidArgumentError, KernelError
+from perfxapi.ops.spec import op_spec
+from perfxapi.policy import get_device, use_device
+
+_START_SECONDS = 60.0
+_MAX_CHILDREN = 32
+
+
+def verify(target: str, ops: Sequence[str] | None = None, *, seconds: float = 20.0) -> Report:
+    """Checks a backend ("cpu"), one of its devices ("opencl:1"), or kernels that joined a device ("fastnorm").
+
+    `ops` limits it to some ops; `seconds` is how long one case may take. Raises DeviceUnavailableError or
+    UnknownNameError where there is no such backend, KernelError where its process does not even start.
+    """
+    for op in ops or ():
+        op_spec(op)
+    backend, device = resolve(target)
+    return Report(backend, str(device), _outcomes(target, ops, seconds))
+
+
+def resolve(target: str) -> tuple[str, Device]:
+    """The backend that a target names, and the device that its kernels run on."""
+    kind, _ = parse_device_name(target)
+    for entry in REGISTRY.entries():
+        if entry.manifest.name == kind and entry.manifest.joins is not None:
+            if not REGISTRY.load(entry):
+                raise DeviceUnavailableError(f"backend {kind!r}: {entry.problem}")
+            hosts = REGISTRY.devices_in(entry.manifest.joins)
+            if not hosts:
+                raise DeviceUnavailableError(f"backend {kind!r}: no device has the memory {entry.manifest.joins!r}")
+            return kind, hosts[0]
+    with use_device(fallback="error"):
+        device = get_device(target)
+    return REGISTRY.of_device(device).manifest.name, device
+
+
+def _outcomes(target: str, ops: Sequence[str] | None, seconds: float) -> Iterator[Outcome]:
+    first = 0
+    for _ in range(_MAX_CHILDREN):
+        with _Child(target, ops, first, seconds) as child:
+            yield from child.outcomes()
+        if child.finished:
+            return
+        yield child.failed_outcome()
+        first = child.number + 1
+    raise KernelError(f"verify {target}: gave up after {_MAX_CHILDREN} crashes")
+
+
+class _Child:
+    """One child process, from case `first` on. `number` is the case it is at, `finished` whether it came to the end."""
+
+    def __init__(self, target: str, ops: Sequence[str] | None, first: int, seconds: float) -> None:
+        self.target, self.seconds, self.number, self.finished = target, seconds, first - 1, False
+        self._began: dict[str, Any] = {}
+        arguments = [target, str(first), *(ops or ())]
+        command = [sys.executable, "-m", "perfxapi.conformance.runner", *arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._errors: list[str] = []
+        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read_lines, self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _read_lines(self) -> None:
+        for line in self._process.stdout or ():
+            self._lines.put(line)
+        self._lines.put("")
+
+    def _read_errors(self) -> None:
+        self._errors.extend(self._process.stderr or ())
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """The outcomes of complete cases, until the child ends, crashes or hangs."""
+        limit = _START_SECONDS
+        while True:
+            try:
+                line = self._lines.get(timeout=limit)
+            except queue.Empty:
+                self._began["hung"] = f"no answer within {limit:g} s"
+                return
+            if not line:
+                self._process.wait()
+                return
+            limit = self.seconds
+            message = json.loads(line)
+            if "outcome" in message:
+                yield Outcome(**message["outcome"])
+            elif "begin" in message:
+                self.number, self._began = message["begin"], message["case"]
+            else:
+                self.finished = True
+
+    def failed_outcome(self) -> Outcome:
+        """What to say of the case that the child was at when it ended."""
+        status = self._process.returncode
+        hung = self._began.pop("hung", "")
+        said = self._errors[-1].strip() if self._errors else "nothing"
+        if "op" not in self._began:
+            raise KernelError(f"verify {self.target}: its process ended with status {status} and said: {said}")
+        name = signal.Signals(-status).name if status < 0 else f"exit status {status}: {said}"
+        return Outcome(**self._began, status="hung" if hung else "crashed", detail=hung or name)
+
+
+def _work(target: str, first: int, ops: Sequence[str] | None) -> None:
+    """The child: a line of JSON before and after each case."""
+    backend, device = resolve(target)
+    out = sys.stdout
+    sys.stdout = sys.stderr  # whatever a plugin prints must not get between the lines
+    for case in all_cases(ops):
+        if case.number < first:
+            continue
+        named = {
+            "op": case.spec.name,
+            "dtype": case.dtype.name,
+            "sample": case.sample.label,
+            "arrangement": case.arrangement,
+        }
+        print(json.dumps({"begin": case.number, "case": named}), file=out, flush=True)
+        outcome = check_case(case, backend, device)
+        print(json.dumps({"outcome": asdict(outcome)}), file=out, flush=True)
+    print(json.dumps({"end": True}), file=out, flush=True)
+
+
+def _main(arguments: Sequence[str]) -> None:
+    if len(arguments) < 2:
+        raise InvalidArgumentError("usage: python -m perfxapi.conformance.runner TARGET FIRST_CASE [OP...]")
+    _work(arguments[0], int(arguments[1]), arguments[2:] or None)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
