@@ -21,7 +21,7 @@ FOLDER = ROOT / "docs/generated"
 NOTE = "Written by `make docs` from the code; do not edit."
 PROGRAMS = ("perfxapi", "perfxlm")
 OTHER_VARIABLES = {
-    "PERFXLM_CACHE_DIR": "Folder of the files that model packages write; empty: perfxlm in $XDG_CACHE_HOME or ~/.cache.",
+    "PERFXLM_CACHE_DIR": "Folder for the files of model packages; empty: perfxlm in $XDG_CACHE_HOME or ~/.cache.",
 }
 """Variables that are not fields of the core's settings."""
 
