@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--openvino-python", default=sys.executable, help="Python that has openvino-genai (default: this one)")
     add("--openvino-model", type=Path, help="folder that optimum-intel exported from the same weights")
     add("--reference", type=Path, help="reference file of quality (npz), beside the text's own")
-    add("--text", type=Path, default=ROOT / "docs/architecture.md", help="text whose quality is measured")
+    add("--text", type=Path, default=ROOT / "tests/data/varied_text.txt", help="text whose quality is measured")
     add("--no-quality", action="store_true", help="measure speed and memory only")
     add("--output", type=Path, default=ROOT / "docs/performance", help="folder of the results")
     add("--name", default="cpu", help="name of the result files (default cpu)")
