@@ -13,7 +13,7 @@ namespace linear {
 struct Simd {
   static constexpr int kLanes = 8;
   static constexpr int kMaxTokens = 8;
-  static constexpr int kBatch = 4;
+  static constexpr int kMaxChains = 4;
 
   using F32 = __m256;
   using I32 = __m256i;
@@ -70,6 +70,39 @@ struct Simd {
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(codes, 8 * column), _mm256_set1_epi32(255)));
   }
 
+  /* What linear_activations.hpp does in portable_quantize_block, eight columns to a register. */
+  template <ActivationFormat format>
+  static void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i largest = _mm256_setzero_si256();
+    for (int i = 0; i < kBlock; i += 8)
+      largest = _mm256_max_epu32(largest, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
+    __m128i four = _mm_max_epu32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
+    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xb1));
+    const BlockScale scale = block_scale<format>(uint32_t(_mm_cvtsi128_si32(four)));
+    int32_t sums[2];
+    for (int half = 0; half < 2; ++half) {
+      const __m256i codes0 = round_codes(_mm256_loadu_ps(x + 16 * half), scale.inverse, level_of<format>());
+      const __m256i codes1 = round_codes(_mm256_loadu_ps(x + 16 * half + 8), scale.inverse, level_of<format>());
+      sums[half] = sum_of(_mm256_add_epi32(codes0, codes1));
+      /* columns 0, 2, 1, 3 of each four; the packing works on 128-bit halves, which are put right afterwards */
+      const __m256i words = _mm256_packs_epi32(_mm256_shuffle_epi32(codes0, 0xd8), _mm256_shuffle_epi32(codes1, 0xd8));
+      _mm256_storeu_si256((__m256i*)(to + 32 * half), _mm256_permute4x64_epi64(words, 0xd8));
+    }
+    put_fields(scale.scale, sums[0], sums[1], fields, stride);
+  }
+  static __m256i round_codes(__m256 x, float inverse, float level) {
+    const __m256 scaled = _mm256_mul_ps(x, _mm256_set1_ps(inverse));
+    const __m256 ordered = _mm256_and_ps(scaled, _mm256_cmp_ps(scaled, scaled, _CMP_ORD_Q));
+    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(ordered, _mm256_set1_ps(-level)), _mm256_set1_ps(level)));
+  }
+  static int32_t sum_of(__m256i values) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+  }
+
   struct Operand {
     __m256i even, odd;
   };
@@ -79,11 +112,13 @@ struct Simd {
 
   template <ActivationFormat format>
   struct Dot {
+    static constexpr int kChains = 1;
+    static constexpr int kGroupBytes = 8;
     using Chain = I32;
     static Chain start(I32 correction) { return correction; }
-    static void add(Chain& chain, Operand weights, const Byte* x, int group) {
-      const __m256i even = _mm256_madd_epi16(weights.even, broadcast_int(x + 8 * group));
-      const __m256i odd = _mm256_madd_epi16(weights.odd, broadcast_int(x + 8 * group + 4));
+    static void add(Chain& chain, Operand weights, const Byte* x) {
+      const __m256i even = _mm256_madd_epi16(weights.even, broadcast_int(x));
+      const __m256i odd = _mm256_madd_epi16(weights.odd, broadcast_int(x + 4));
       chain = _mm256_add_epi32(chain, _mm256_add_epi32(even, odd));
     }
     static I32 finish(Chain chain) { return chain; }

@@ -18,11 +18,14 @@ namespace linear {
 struct Simd {
   static constexpr int kLanes = 16;
   static constexpr int kMaxTokens = 12;
-  static constexpr int kBatch = 4; /* tokens whose dot products are in flight together */
+  static constexpr int kMaxChains = 16; /* dot products in flight */
 
   using F32 = __m512;
   using I32 = __m512i;
   using Codes = __m512i;
+  struct Quad {
+    Byte byte[4];
+  };
 
   static F32 zero() { return _mm512_setzero_ps(); }
   static I32 zero_int() { return _mm512_setzero_si512(); }
@@ -69,21 +72,65 @@ struct Simd {
     return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(codes, 8 * column), _mm512_set1_epi32(255)));
   }
 
-  static I32 quad(const Byte* x, int index) { return broadcast_int(x + 4 * index); }
+  /* What linear_activations.hpp does in portable_quantize_block, 16 columns to a register. */
+  template <ActivationFormat format>
+  static void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
+    const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    const __m512i bits0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
+    const __m512i bits1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
+    const BlockScale scale = block_scale<format>(_mm512_reduce_max_epu32(_mm512_max_epu32(bits0, bits1)));
+    const __m512i codes0 = round_codes(x0, scale.inverse, level_of<format>());
+    const __m512i codes1 = round_codes(x1, scale.inverse, level_of<format>());
+    ActivationLayout::template store<format>(codes0, codes1, to);
+    put_fields(scale.scale, _mm512_reduce_add_epi32(codes0), _mm512_reduce_add_epi32(codes1), fields, stride);
+  }
+  static __m512i round_codes(__m512 x, float inverse, float level) {
+    const __m512 scaled = _mm512_mul_ps(x, _mm512_set1_ps(inverse));
+    const __mmask16 ordered = _mm512_cmp_ps_mask(scaled, scaled, _CMP_ORD_Q);
+    const __m512 bounded = _mm512_maskz_max_ps(ordered, scaled, _mm512_set1_ps(-level));
+    return _mm512_cvtps_epi32(_mm512_min_ps(bounded, _mm512_set1_ps(level)));
+  }
 
 #ifdef __AVX512VNNI__
-  using ActivationLayout = BytePlanes;
+  /* BytePlanes, from registers. */
+  struct ActivationLayout : BytePlanes {
+    template <ActivationFormat format>
+    static void store(__m512i codes0, __m512i codes1, Byte* to) {
+      if constexpr (format == kInt16) {
+        store_bytes(high_bytes(codes0), high_bytes(codes1), to);
+        to += kBlock;
+      }
+      store_bytes(codes0, codes1, to);
+    }
+    static __m512i high_bytes(__m512i codes) {
+      return _mm512_srai_epi32(_mm512_add_epi32(codes, _mm512_set1_epi32(128)), 8);
+    }
+    static void store_bytes(__m512i codes0, __m512i codes1, Byte* to) {
+      _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(codes0));
+      _mm_storeu_si128((__m128i*)(to + 16), _mm512_cvtepi32_epi8(codes1));
+    }
+  };
   static Codes operand(Codes codes) { return codes; }
+
+  /* sums + weights times the four signed bytes at `x`, the same for all rows. Written out because GCC 12 does not broadcast
+   * in the instruction itself, and the extra instructions would cost half of the speed. */
+  static I32 multiply_quad(I32 sums, Codes weights, const Byte* x) {
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(weights), "m"(*reinterpret_cast<const Quad*>(x)));
+    return sums;
+  }
 
   template <ActivationFormat format>
   struct Dot {
+    static constexpr int kChains = format == kInt16 ? 2 : 1;
+    static constexpr int kGroupBytes = 4; /* of activations, from one group of columns to the next */
     struct Chain {
       I32 high, low;
     };
     static Chain start(I32 correction) { return {zero_int(), correction}; }
-    static void add(Chain& chain, Codes weights, const Byte* x, int group) {
-      if constexpr (format == kInt16) chain.high = _mm512_dpbusd_epi32(chain.high, weights, quad(x, group));
-      chain.low = _mm512_dpbusd_epi32(chain.low, weights, quad(x, group + (format == kInt16 ? 8 : 0)));
+    static void add(Chain& chain, Codes weights, const Byte* x) {
+      if constexpr (format == kInt16) chain.high = multiply_quad(chain.high, weights, x);
+      chain.low = multiply_quad(chain.low, weights, x + (format == kInt16 ? kBlock : 0));
     }
     static I32 finish(Chain chain) {
       if constexpr (format == kInt8) return chain.low;
@@ -91,7 +138,14 @@ struct Simd {
     }
   };
 #else
-  using ActivationLayout = WordPairs;
+  /* WordPairs, from registers: the order 0, 2, 1, 3 of each four columns is a shuffle. */
+  struct ActivationLayout : WordPairs {
+    template <ActivationFormat>
+    static void store(__m512i codes0, __m512i codes1, Byte* to) {
+      _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16(_mm512_shuffle_epi32(codes0, _MM_PERM_DBCA)));
+      _mm256_storeu_si256((__m256i*)(to + 32), _mm512_cvtepi32_epi16(_mm512_shuffle_epi32(codes1, _MM_PERM_DBCA)));
+    }
+  };
   struct Operand {
     __m512i even, odd;
   };
@@ -101,11 +155,13 @@ struct Simd {
 
   template <ActivationFormat format>
   struct Dot {
+    static constexpr int kChains = 1;
+    static constexpr int kGroupBytes = 8;
     using Chain = I32;
     static Chain start(I32 correction) { return correction; }
-    static void add(Chain& chain, Operand weights, const Byte* x, int group) {
-      const __m512i even = _mm512_madd_epi16(weights.even, quad(x, 2 * group));
-      const __m512i odd = _mm512_madd_epi16(weights.odd, quad(x, 2 * group + 1));
+    static void add(Chain& chain, Operand weights, const Byte* x) {
+      const __m512i even = _mm512_madd_epi16(weights.even, broadcast_int(x));
+      const __m512i odd = _mm512_madd_epi16(weights.odd, broadcast_int(x + 4));
       chain = _mm512_add_epi32(chain, _mm512_add_epi32(even, odd));
     }
     static I32 finish(Chain chain) { return chain; }

@@ -12,7 +12,7 @@ namespace linear {
 struct Simd {
   static constexpr int kLanes = 4;
   static constexpr int kMaxTokens = 4;
-  static constexpr int kBatch = 4;
+  static constexpr int kMaxChains = 4;
 
   struct F32 {
     float lane[kLanes];
@@ -100,15 +100,22 @@ struct Simd {
     return make<F32>([&](int i) { return float(codes.byte[4 * i + column]); });
   }
 
+  template <ActivationFormat format>
+  static void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
+    portable_quantize_block<ActivationLayout, format>(x, to, fields, stride);
+  }
+
   static Codes operand(Codes codes) { return codes; }
 
   template <ActivationFormat format>
   struct Dot {
+    static constexpr int kChains = 1;
+    static constexpr int kGroupBytes = 8;
     using Chain = I32;
     static Chain start(I32 correction) { return correction; }
-    static void add(Chain& chain, const Codes& weights, const Byte* x, int group) {
+    static void add(Chain& chain, const Codes& weights, const Byte* x) {
       int16_t codes[4]; /* of columns 0, 2, 1, 3 */
-      std::memcpy(codes, x + 8 * group, sizeof(codes));
+      std::memcpy(codes, x, sizeof(codes));
       for (int i = 0; i < kLanes; ++i) {
         const uint8_t* row = weights.byte + 4 * i;
         chain.lane[i] += row[0] * codes[0] + row[2] * codes[1] + row[1] * codes[2] + row[3] * codes[3];

@@ -71,30 +71,12 @@ struct Kernels {
   PxKernelFn unpack;
 };
 
-template <int32_t dtype>
-constexpr Kernels kernels_of() {
-  return {each_tile<pack_tile<dtype>>, each_tile<unpack_tile<dtype>>};
-}
-
 Kernels kernels_for(int32_t dtype) {
-  switch (dtype) {
-    case PX_Q8_0:
-      return kernels_of<PX_Q8_0>();
-    case PX_Q5_0:
-      return kernels_of<PX_Q5_0>();
-    case PX_Q4_0:
-      return kernels_of<PX_Q4_0>();
-    case PX_Q4_K:
-      return kernels_of<PX_Q4_K>();
-    case PX_Q6_K:
-      return kernels_of<PX_Q6_K>();
-    case PX_FLOAT32:
-      return kernels_of<PX_FLOAT32>();
-    case PX_FLOAT16:
-      return kernels_of<PX_FLOAT16>();
-    default:
-      return kernels_of<PX_BFLOAT16>();
-  }
+  const auto choose = [](auto constant) -> Kernels {
+    constexpr int32_t value = decltype(constant)::value;
+    return {each_tile<pack_tile<value>>, each_tile<unpack_tile<value>>};
+  };
+  return linear::is_quantized(dtype) ? linear::for_quantized(dtype, choose) : linear::for_float(dtype, choose);
 }
 
 PxTensor weight(int32_t dtype, int64_t rows, int64_t columns, const void* data) {

@@ -78,35 +78,25 @@ struct WordPairs {
   }
 };
 
-/* Quantizes 32 values: codes to `to`, the fields `stride` 32-bit words apart from `fields` on.
- *
- * The largest magnitude is found among the bit patterns, so a NaN is larger than all and makes the scale NaN; the code
- * of what is NaN (also infinity * 0) is 0. Codes are rounded half to even by adding 1.5 * 2^23.
- */
-template <class Layout, ActivationFormat format>
-inline void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
-  constexpr float limit = format == kInt8 ? 127.0f : 32512.0f;
-  constexpr float rounder = 12582912.0f;
-  uint32_t largest = 0;
-  for (int i = 0; i < kBlock; ++i) largest = larger(largest, bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
-  const float amax = bit_cast<float>(largest);
-  const float scale = amax / limit;
-  const float inverse = amax > 0.0f ? limit / amax : 0.0f;
-  int32_t codes[kBlock];
-  for (int i = 0; i < kBlock; ++i) {
-    float code = x[i] * inverse;
-    code = code == code ? code : 0.0f;
-    code = code > -limit ? code : -limit;
-    code = code < limit ? code : limit;
-    codes[i] = bit_cast<int32_t>(code + rounder) - bit_cast<int32_t>(rounder);
-  }
-  Layout::template store<format>(codes, to);
+/* The largest code of a format. */
+template <ActivationFormat format>
+constexpr float level_of() {
+  return format == kInt8 ? 127.0f : 32512.0f;
+}
 
-  int32_t first = 0, last = 0;
-  for (int i = 0; i < kBlock / 2; ++i) {
-    first += codes[i];
-    last += codes[kBlock / 2 + i];
-  }
+struct BlockScale {
+  float scale, inverse;
+};
+
+/* From the largest magnitude's bit pattern. As bit patterns a NaN is larger than all numbers, so it makes the scale NaN. */
+template <ActivationFormat format>
+inline BlockScale block_scale(uint32_t largest) {
+  const float amax = bit_cast<float>(largest);
+  return {amax / level_of<format>(), amax > 0.0f ? level_of<format>() / amax : 0.0f};
+}
+
+/* Writes a block's fields, `stride` 32-bit words apart; `first` and `last` are the sums of its halves' codes. */
+inline void put_fields(float scale, int32_t first, int32_t last, Byte* fields, int stride) {
   const int32_t sum = first + last;
   const auto put = [&](Field field, auto value) { std::memcpy(fields + 4 * field * stride, &value, 4); };
   put(kScale, scale);
@@ -116,6 +106,28 @@ inline void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
   put(kCorrection128, -128 * sum);
   put(kCorrection32First, -32 * first);
   put(kCorrection32Last, -32 * last);
+}
+
+/* Quantizes 32 values: codes to `to`, and the fields. What is NaN (also infinity * 0) gets the code 0; codes are rounded
+ * half to even by adding 1.5 * 2^23. A vector layer may do the same in its own instructions. */
+template <class Layout, ActivationFormat format>
+inline void portable_quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
+  constexpr float level = level_of<format>(), rounder = 12582912.0f;
+  uint32_t largest = 0;
+  for (int i = 0; i < kBlock; ++i) largest = larger(largest, bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
+  const BlockScale scale = block_scale<format>(largest);
+  int32_t codes[kBlock];
+  for (int i = 0; i < kBlock; ++i) {
+    float code = x[i] * scale.inverse;
+    code = code == code ? code : 0.0f;
+    code = code > -level ? code : -level;
+    code = code < level ? code : level;
+    codes[i] = bit_cast<int32_t>(code + rounder) - bit_cast<int32_t>(rounder);
+  }
+  Layout::template store<format>(codes, to);
+  int32_t sums[2] = {0, 0};
+  for (int i = 0; i < kBlock; ++i) sums[i / (kBlock / 2)] += codes[i];
+  put_fields(scale.scale, sums[0], sums[1], fields, stride);
 }
 
 /* Where the activations of a call lie in the workspace. */
@@ -166,9 +178,7 @@ class Activations {
   void quantize(const float* x, int index, int size, Byte* to) const {
     constexpr int code_bytes = Layout::template bytes<format>();
     for (int64_t k = 0; k < columns_; k += kBlock) {
-      float values[kBlock];
-      std::memcpy(values, x + k, sizeof(values));
-      quantize_block<Layout, format>(values, to + index * code_bytes, to + size * code_bytes + 4 * index, size);
+      Target::template quantize_block<format>(x + k, to + index * code_bytes, to + size * code_bytes + 4 * index, size);
       to += size * (code_bytes + 4 * kNumFields);
     }
   }

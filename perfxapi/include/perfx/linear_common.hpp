@@ -69,6 +69,29 @@ inline float widen_bfloat16(uint16_t half) { return bit_cast<float>(uint32_t{hal
 
 inline float load_float16(const Byte* from) { return widen_float16(load_unaligned<uint16_t>(from)); }
 
+/* ---- storage types as template arguments */
+
+template <int32_t number>
+struct Constant {
+  static constexpr int32_t value = number;
+};
+
+/* Calls `function` with the dtype as a type's constant. */
+template <class Function>
+inline auto for_float(int32_t dtype, Function function) {
+  if (dtype == PX_FLOAT16) return function(Constant<PX_FLOAT16>{});
+  if (dtype == PX_BFLOAT16) return function(Constant<PX_BFLOAT16>{});
+  return function(Constant<PX_FLOAT32>{});
+}
+template <class Function>
+inline auto for_quantized(int32_t dtype, Function function) {
+  if (dtype == PX_Q4_0) return function(Constant<PX_Q4_0>{});
+  if (dtype == PX_Q5_0) return function(Constant<PX_Q5_0>{});
+  if (dtype == PX_Q8_0) return function(Constant<PX_Q8_0>{});
+  if (dtype == PX_Q4_K) return function(Constant<PX_Q4_K>{});
+  return function(Constant<PX_Q6_K>{});
+}
+
 /* ---- operands */
 
 inline bool is_matrix(const PxTensor& tensor) { return tensor.ndim == 2; }

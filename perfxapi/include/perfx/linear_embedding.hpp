@@ -60,24 +60,8 @@ void write_row(const PxTensor& table, int64_t row, float scale, float* y) {
 using WriteRowFn = void (*)(const PxTensor& table, int64_t row, float scale, float* y);
 
 inline WriteRowFn write_row_of(int32_t dtype) {
-  switch (dtype) {
-    case PX_Q4_0:
-      return write_row<PX_Q4_0>;
-    case PX_Q5_0:
-      return write_row<PX_Q5_0>;
-    case PX_Q8_0:
-      return write_row<PX_Q8_0>;
-    case PX_Q4_K:
-      return write_row<PX_Q4_K>;
-    case PX_Q6_K:
-      return write_row<PX_Q6_K>;
-    case PX_FLOAT16:
-      return write_row<PX_FLOAT16>;
-    case PX_BFLOAT16:
-      return write_row<PX_BFLOAT16>;
-    default:
-      return write_row<PX_FLOAT32>;
-  }
+  const auto choose = [](auto constant) -> WriteRowFn { return write_row<decltype(constant)::value>; };
+  return is_quantized(dtype) ? for_quantized(dtype, choose) : for_float(dtype, choose);
 }
 
 /* All threads look at all tokens, so that all refuse a call with an invalid one before any has written. */

@@ -29,7 +29,9 @@ struct Product {
   int64_t num_blocks;     /* as the tile kernel counts them */
 
   Product(const PxTensor& tensor, ActivationFormat format, int64_t tokens)
-      : weight(tensor), format(format), expands(is_quantized(tensor.dtype) && (tokens > 1 || format == kFloat32)) {
+      : weight(tensor),
+        format(format),
+        expands(is_quantized(tensor.dtype) && (tokens > Target::kMaxPackedTokens || format == kFloat32)) {
     expanded_bytes = expands ? Target::expanded_bytes(weight.dtype, format, weight.columns) : 0;
     num_blocks = format == kFloat32 ? weight.columns
                  : expands          ? weight.columns / kBlock
@@ -55,7 +57,7 @@ struct Product {
   TileFn tile_function(int tokens) const {
     if (format == kFloat32) return Target::float_product(expands ? int32_t{PX_FLOAT32} : weight.dtype, tokens);
     return expands ? Target::expanded_product(weight.dtype, format, tokens)
-                   : Target::packed_product(weight.dtype, format);
+                   : Target::packed_product(weight.dtype, format, tokens);
   }
 
  private:
