@@ -169,6 +169,10 @@ class BackendRegistry:
         self._ensure_discovered()
         return sorted(self._entries.values(), key=lambda entry: -entry.manifest.priority)
 
+    def serving(self, kind: str) -> list[BackendEntry]:
+        """The registered backends that serve a kind of device, highest priority first."""
+        return [entry for entry in self.entries() if kind in entry.manifest.kinds]
+
     def usable(self) -> list[BackendEntry]:
         """The backends that load and have at least one device. Loads every backend: not for hot paths."""
         return [entry for entry in self.entries() if self.load(entry) and entry.device_list]

@@ -44,15 +44,16 @@ def discover() -> None:
     """Registers the built-in reference backend, then every allowed plugin."""
     from importlib.metadata import entry_points
 
-    from perfxapi import builtin, hookspecs
+    from perfxapi import __version__, builtin, hookspecs
 
     STATUSES.clear()
-    _register(builtin, _add(PluginStatus("numpy", "perfxapi", "")))
+    _register(builtin, _add(PluginStatus("numpy", "perfxapi", __version__)))
     allowed = settings().plugins
     for entry_point in sorted(entry_points(group=hookspecs.GROUP), key=lambda found: found.name):
         status = _add(_status_of(entry_point))
         if allowed is not None and entry_point.name not in allowed:
             status.state, status.problem = "skipped", "PERFXAPI_PLUGINS does not name it"
+            REGISTRY.note_failure(status.name, "PERFXAPI_PLUGINS does not name its plugin")
         else:
             _load(entry_point, status)
 

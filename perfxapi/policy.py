@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import get_args
 
-from perfxapi.backend import REGISTRY, BackendEntry
+from perfxapi.backend import REGISTRY
 from perfxapi.device import Device, parse_device_name
 from perfxapi.errors import DeviceUnavailableError, FallbackWarning, InvalidArgumentError, UnknownNameError
 from perfxapi.ledger import LEDGER
@@ -69,15 +69,15 @@ def get_device(device: str | Device | None = None) -> Device:
     if isinstance(asked, Device):
         return _unless_lost(asked)
     if asked == "auto":
-        return _best_device()
+        return _automatic_device()
     kind, index = parse_device_name(asked)
-    entries = [entry for entry in REGISTRY.entries() if kind in entry.manifest.kinds]
+    entries = REGISTRY.serving(kind)
     for entry in entries:
         if REGISTRY.load(entry):
             found = [known for known in entry.device_list if known.kind == kind and known.index == index]
             if found:
                 return _unless_lost(found[0])
-    return _unavailable(asked, *_why_unavailable(asked, kind, index, entries))
+    return _unavailable(asked, *_why_unavailable(asked, kind, index))
 
 
 def all_devices() -> list[Device]:
@@ -95,8 +95,17 @@ def _unless_lost(device: Device) -> Device:
     return _unavailable(str(device), lost, "start a new process") if lost else device
 
 
-def _why_unavailable(asked: str, kind: str, index: int, entries: list[BackendEntry]) -> tuple[str, str]:
+def _automatic_device() -> Device:
+    """The best device. Where that is a last resort (the reference), the policy has a say."""
+    device = _best_device()
+    if REGISTRY.of_device(device).manifest.priority >= 0:
+        return device
+    return _unavailable("auto", *_why_unavailable("cpu", "cpu", 0))
+
+
+def _why_unavailable(asked: str, kind: str, index: int) -> tuple[str, str]:
     """Why there is no such device, and the command that mends it. Raises UnknownNameError for a kind nobody knows."""
+    entries = REGISTRY.serving(kind)
     if entries and entries[0].problem:
         return entries[0].problem, entries[0].manifest.mend or "perfxapi backends --verbose"
     if entries:

@@ -19,7 +19,7 @@ from perfxapi.conformance.report import Outcome, Report
 from perfxapi.device import Device, parse_device_name
 from perfxapi.errors import DeviceUnavailableError, InvalidArgumentError, KernelError
 from perfxapi.ops.spec import op_spec
-from perfxapi.policy import get_device, use_device
+from perfxapi.policy import use_device
 
 _START_SECONDS = 60.0
 _MAX_CHILDREN = 32
@@ -48,9 +48,8 @@ def resolve(target: str) -> tuple[str, Device]:
             if not hosts:
                 raise DeviceUnavailableError(f"backend {kind!r}: no device has the memory {entry.manifest.joins!r}")
             return kind, hosts[0]
-    with use_device(fallback="error"):
-        device = get_device(target)
-    return REGISTRY.of_device(device).manifest.name, device
+    with use_device(target, fallback="error") as device:
+        return REGISTRY.of_device(device).manifest.name, device
 
 
 def _outcomes(target: str, ops: Sequence[str] | None, seconds: float) -> Iterator[Outcome]:
