@@ -164,6 +164,16 @@ class BackendRegistry:
         self._entries[manifest.name] = BackendEntry(manifest, distribution)
         self.generation += 1
 
+    def unregister(self, name: str) -> None:
+        """Forgets a backend and its devices; arrays that live there can still be read."""
+        with self._lock:
+            self._ensure_discovered()
+            entry = self._entries.pop(name)
+            for device in entry.device_list:
+                self._by_device.pop(device, None)
+                self._lost.pop(device, None)
+            self.generation += 1
+
     def entries(self) -> list[BackendEntry]:
         """Every registered backend, highest priority first."""
         self._ensure_discovered()
