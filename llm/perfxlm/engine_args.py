@@ -157,7 +157,12 @@ class Plan:
         num_tokens = (args.kv_cache_memory_bytes or KV_CACHE_BYTES) // token_bytes
         if args.kv_cache_memory_bytes is None:
             num_tokens = max(num_tokens, args.max_model_len or MIN_MODEL_LEN)
-        max_model_len = min(args.max_model_len or max(num_tokens, 1), config.max_model_len)
+        max_model_len = min(args.max_model_len or num_tokens, config.max_model_len)
+        if num_tokens < max(max_model_len, 2):
+            raise InvalidArgumentError(
+                f"kv_cache_memory_bytes {args.kv_cache_memory_bytes} holds {num_tokens} tokens, too few for a sequence of "
+                f"max_model_len {max(max_model_len, 2)}: raise the one or lower the other"
+            )
         if args.max_model_len is not None and args.max_model_len > config.max_model_len:
             raise InvalidArgumentError(
                 f"max_model_len {args.max_model_len} is more than the {config.max_model_len} the model was made for"

@@ -43,7 +43,7 @@ class ParsedPrompt:
 
 def parse_prompts(prompts: Any) -> list[ParsedPrompt]:
     """One prompt or a sequence of prompts; a list of ints is one prompt. Raises InvalidArgumentError."""
-    if isinstance(prompts, str | dict) or _is_token_list(prompts):
+    if isinstance(prompts, str | dict) or (prompts and _is_token_list(prompts)):
         return [parse_prompt(prompts)]
     if isinstance(prompts, bytes) or not isinstance(prompts, Sequence):
         raise InvalidArgumentError(f"prompts must be a prompt or a list of prompts; got {shown(prompts)}")
@@ -70,4 +70,4 @@ def parse_prompt(prompt: Any) -> ParsedPrompt:
 
 
 def _is_token_list(prompt: Any) -> bool:
-    return isinstance(prompt, list | tuple) and bool(prompt) and isinstance(prompt[0], int)
+    return isinstance(prompt, list | tuple) and (not prompt or isinstance(prompt[0], int))

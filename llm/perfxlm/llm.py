@@ -66,7 +66,7 @@ class LLM:
         self._tokenizer = None if skip_tokenizer_init else _load_tokenizer(Path(tokenizer or self.model_path))
         self.plan = Plan.of(args, files)
         self.engine = self._make_engine(files)
-        self._admission = Admission(self._facts(args.seed, args.max_logprobs), self._tokenizer)
+        self.admission = Admission(self._facts(args.seed, args.max_logprobs), self._tokenizer)
         self._request_ids = itertools.count()
         self._mail: dict[str, list[RequestOutput]] = {}
 
@@ -90,9 +90,7 @@ class LLM:
             raise UnsupportedFeatureError("priority: requests are served in order of arrival")
         parsed = parse_prompts(prompts)
         groups = [
-            self._admission.admit(
-                str(next(self._request_ids)), prompt, _with_kind(params, RequestOutputKind.FINAL_ONLY)
-            )
+            self.admission.admit(str(next(self._request_ids)), prompt, _with_kind(params, RequestOutputKind.FINAL_ONLY))
             for prompt, params in zip(parsed, self._params_for(len(parsed), sampling_params), strict=True)
         ]
         return self._run_all(groups, bool(use_tqdm))
@@ -129,7 +127,7 @@ class LLM:
         (params,) = self._params_for(1, sampling_params)
         request_id = str(next(self._request_ids))
         params = _with_kind(params, RequestOutputKind.DELTA)
-        self.engine.add(self._admission.admit(request_id, parse_prompt(prompt), params))
+        self.engine.add(self.admission.admit(request_id, parse_prompt(prompt), params))
         try:
             finished = False
             while not finished:
@@ -151,7 +149,7 @@ class LLM:
         prompt = ParsedPrompt(None, list(prompt_token_ids))
         params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
         params.output_kind = RequestOutputKind.FINAL_ONLY
-        self._run_all([self._admission.admit(str(next(self._request_ids)), prompt, params, visit)], False)
+        self._run_all([self.admission.admit(str(next(self._request_ids)), prompt, params, visit)], False)
 
     def render_chat(
         self, messages: Sequence[Message], *, chat_template: str | None = None, **options: Any

@@ -22,8 +22,8 @@ class Metric:
 class EngineMetrics:
     """Totals since the engine was made. Seconds are wall-clock times, from the end of a step to the end of the next.
 
-    A decode step is one in which every request advances by one token; all others count as prefill.
-    `native_decode_seconds` is the part of `decode_seconds` that was spent inside native code.
+    A decode step is one without tokens of prompts; all others count as prefill. `native_decode_seconds` is the part of
+    `decode_seconds` that was spent inside native code.
     """
 
     num_steps: int = 0
@@ -46,12 +46,12 @@ class EngineMetrics:
         now, native = time.perf_counter(), px.native_seconds()
         self.num_steps += 1
         self.generation_tokens += num_generated
-        if schedule.num_tokens == len(schedule.requests):
+        self.prompt_tokens += schedule.num_prompt_tokens
+        if schedule.num_prompt_tokens:
+            self.prefill_seconds += now - self._last_end
+        else:
             self.decode_seconds += now - self._last_end
             self.native_decode_seconds += native - self._last_native
-        else:
-            self.prefill_seconds += now - self._last_end
-            self.prompt_tokens += schedule.num_tokens - num_generated
         self._last_end, self._last_native = now, native
 
     def snapshot(self, scheduler: Scheduler) -> list[Metric]:

@@ -33,15 +33,22 @@ class SchedulerLimits:
 
 @dataclass(slots=True)
 class Schedule:
-    """What one step computes: request i advances by `num_new_tokens[i]` tokens. In total `num_tokens` of them."""
+    """What one step computes: request i advances by `num_new_tokens[i]` tokens.
+
+    In total `num_tokens`, of which `num_prompt_tokens` are of prompts, and `num_rows` rows of logits.
+    """
 
     requests: list[Request] = field(default_factory=list)
     num_new_tokens: list[int] = field(default_factory=list)
     num_tokens: int = 0
+    num_prompt_tokens: int = 0
     num_rows: int = 0
 
     def add(self, request: Request, num_new_tokens: int, num_rows: int) -> None:
         """Includes a request."""
+        num_prompt_tokens_left = request.num_prompt_tokens - request.num_computed_tokens
+        if num_prompt_tokens_left > 0:
+            self.num_prompt_tokens += min(num_new_tokens, num_prompt_tokens_left)
         self.requests.append(request)
         self.num_new_tokens.append(num_new_tokens)
         self.num_tokens += num_new_tokens

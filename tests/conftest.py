@@ -1,0 +1,74 @@
+"""Models that several tests share."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Pipeline
+
+from perfxlm import LLM
+
+DATA = Path(__file__).parent / "data"
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def gemma_path() -> Path:
+    """The real Gemma 3 270M, as a GGUF file. Without its package, tests fail: `-m "not model"` leaves them out."""
+    from perfxlm.errors import UnknownModelError
+    from perfxlm.model_packages import find_model
+
+    try:
+        return find_model("gemma3-270m")
+    except UnknownModelError as error:
+        pytest.fail(f"{error}; or leave these tests out with -m 'not model'", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Gemma 3 with a tokenizer of 128 tokens: <pad>, <bos>, <eos>, <end>, then one for each of some bytes."""
+    folder = tmp_path_factory.mktemp("tiny") / "gemma3"
+    shutil.copytree(DATA / "tiny" / "gemma3", folder)
+    special = ["<pad>", "<bos>", "<eos>", "<end>"]
+    letters = _byte_letters()
+    chosen = [*range(32, 127), 10, *"é中".encode()]
+    chosen += [byte for byte in range(128, 256) if byte not in chosen][: 128 - len(special) - len(chosen)]
+    vocabulary = {token: index for index, token in enumerate([*special, *(letters[byte] for byte in chosen)])}
+    pipeline = Pipeline(models.BPE(vocab=vocabulary, merges=[]))
+    pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    pipeline.decoder = decoders.ByteLevel()
+    pipeline.add_special_tokens([AddedToken(token, special=True) for token in special])
+    pipeline.save(str(folder / "tokenizer.json"))
+    config = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "chat_template": CHAT_TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["cpu", "numpy"])
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def llm(device: str, tiny_model: Path) -> LLM:
+    return LLM(tiny_model, device=device, max_model_len=128)
+
+
+@pytest.fixture(scope="module")
+def cpu_llm(tiny_model: Path) -> LLM:
+    return LLM(tiny_model, device="cpu", max_model_len=128)
+
+
+def _byte_letters() -> dict[int, str]:
+    """The letter that stands for each byte in byte-level vocabularies (Radford et al. 2019)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {byte: chr(byte) for byte in printable}
+    others = [byte for byte in range(256) if byte not in letters]
+    return {**letters, **{byte: chr(256 + index) for index, byte in enumerate(others)}}
