@@ -32,7 +32,7 @@ class Budget:
         if self._until_check <= 0:
             self._until_check = _CHECK_TIME_EVERY
             if time.thread_time() > self._deadline:
-                raise TemplateRuntimeError(f"the template runs longer than the {self._seconds} s it may")
+                raise TemplateRuntimeError(f"the template runs longer than the {self._seconds:.2f} s it may")
 
 
 BUDGET: ContextVar[Budget] = ContextVar("BUDGET")

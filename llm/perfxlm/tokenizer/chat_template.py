@@ -11,7 +11,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any
 
-from jinja2 import Template, meta, nodes
+from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
 from perfxapi.errors import InvalidArgumentError, PerfXError
@@ -19,13 +19,15 @@ from perfxlm.tokenizer.budget import BUDGET, Budget, spend
 from perfxlm.tokenizer.origin import FINAL_MESSAGE, MESSAGE, join, mark_values, origins_of
 from perfxlm.tokenizer.sandbox import TemplateEnvironment
 
-MAX_SOURCE_CHARACTERS = 1 << 17
+MAX_SOURCE_CHARACTERS = 1 << 16
 MAX_OUTPUT_CHARACTERS = 1 << 22
 """Of what a template adds; text of messages may come several times on top."""
 
+_MAX_NODES = 8192
 _WORK = 1 << 27
 _WORK_PER_CHARACTER = 128
-_SECONDS = 0.5
+_SECONDS = 0.25
+_SECONDS_PER_CHARACTER = 2e-6
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function", "model", "ipython", "observation"))
 """Roles that a template may make a control token of, as in `'<|' + message.role + '|>'`."""
 
@@ -62,8 +64,10 @@ class ChatTemplate:
         environment = _environment()
         with _errors_of(None), _budget(0):
             tree = environment.parse(source)
+            if (count := sum(1 for _ in tree.find_all(nodes.Node))) > _MAX_NODES:
+                raise TemplateError(f"it has {count} parts, and at most {_MAX_NODES} are allowed")
             self.takes_content_parts = _takes_content_parts(tree)
-            self.takes_tools = "tools" in meta.find_undeclared_variables(tree)
+            self.takes_tools = any(name.name == "tools" for name in tree.find_all(nodes.Name))
             code = environment.compile(environment.instrument(tree))
             self._template = Template.from_code(environment, code, dict(environment.globals))
 
@@ -213,7 +217,8 @@ def _environment() -> TemplateEnvironment:
 
 @contextmanager
 def _budget(num_characters: int) -> Iterator[None]:
-    token = BUDGET.set(Budget(_WORK + _WORK_PER_CHARACTER * num_characters, _SECONDS))
+    work = _WORK + _WORK_PER_CHARACTER * num_characters
+    token = BUDGET.set(Budget(work, _SECONDS + _SECONDS_PER_CHARACTER * num_characters))
     try:
         yield
     finally:
@@ -227,6 +232,8 @@ def _errors_of(template: Template | None) -> Iterator[None]:
         yield
     except TemplateSyntaxError as error:
         raise ChatTemplateError(str(error.message), error.lineno) from None
+    except SyntaxError as error:  # of the Python code that Jinja made: more nested loops than Python allows
+        raise ChatTemplateError(error.msg) from None
     except RecursionError:
         raise ChatTemplateError("nested too deeply") from None
     except MemoryError:

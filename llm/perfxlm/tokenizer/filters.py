@@ -40,6 +40,8 @@ def to_text(value: Any) -> str:
         return value
     if isinstance(value, Undefined):
         return str(value)
+    if callable(value):
+        raise SecurityError(f"printing a {type(value).__name__} is refused")
     pay_deep(value)
     text = str(value)
     pay(text)
@@ -63,8 +65,10 @@ def replace(text: str, old: str, new: str, count: int = -1) -> str:
 
 def join_parts(separator: str, values: Iterable[Any]) -> str:
     """`separator.join(values)` with each value as text, paid for before it is done."""
-    parts = [to_text(value) for value in values]
-    spend(sum(map(len, parts)) + len(separator) * len(parts))
+    parts: list[str] = []
+    for value in values:
+        parts.append(to_text(value))
+        spend(len(parts[-1]) + len(separator))
     return join(separator, parts)
 
 

@@ -109,13 +109,14 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         elif isinstance(left, str):
             filters.check_field_widths(left)
             pay_deep([left, right])
-        return settle(super().call_binop(context, operator, left, right), left, right)
+        result = super().call_binop(context, operator, left, right)
+        return settle(result, left, right) if isinstance(result, str) else result
 
 
 def _check_method(owner: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     pay(owner)
     pay_deep([args, kwargs])
-    if name == "format":
+    if name in ("format", "format_map"):
         filters.check_field_widths(owner)
     if name in _PADDING_METHODS and not (args and isinstance(args[0], int) and args[0] <= _MAX_WIDTH):
         raise SecurityError(f"str.{name} to more than {_MAX_WIDTH} characters is refused")

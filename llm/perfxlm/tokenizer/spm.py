@@ -44,7 +44,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._processor = processor
         self._add_space_prefix = add_space_prefix
         self._buffer = table.buffer.tobytes()
-        self._offsets: memoryview[int] = table.offsets.astype(np.int64).data
+        self._offsets: memoryview[int] = table.offsets.astype(np.uint32).data
         self._types = table.types.astype(np.uint8).tobytes()
 
     @property
@@ -158,9 +158,11 @@ def _load(path: object, where: str, model: bytes) -> SentencePieceProcessor:
     from sentencepiece import SentencePieceProcessor
 
     try:
-        return SentencePieceProcessor(model_proto=model)
+        processor = SentencePieceProcessor()
+        processor.load_from_serialized_proto(model)
     except (RuntimeError, OSError, ValueError) as error:
         raise FileFormatError(path, where, f"no SentencePiece vocabulary: {error}") from None
+    return processor
 
 
 def _check_table(path: object, table: PieceTable) -> None:
