@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxapi import dtypes
+from perfxapi.backend import REGISTRY
 from perfxapi.device import Device
 from perfxapi.dims import Dim, Shape, Size, product
 from perfxapi.dispatch import call_op
@@ -362,7 +363,7 @@ def _promote(operand: Any, like: Array | None) -> Array:
         if isinstance(operand, float) and like.dtype.kind not in ("float", "complex"):
             raise InvalidArgumentError(f"{operand!r} does not fit an array of {like.dtype.name}: convert one of them")
         try:
-            return asarray(_scalar(operand, like.dtype), like.dtype, device=like.device)
+            return _on_host(_converted(_scalar(operand, like.dtype), like.dtype), like.dtype, like.device)
         except OverflowError as error:
             raise InvalidArgumentError(f"{operand!r} does not fit an array of {like.dtype.name}: {error}") from None
     return asarray(operand, device=like.device if like is not None else None)
@@ -373,14 +374,15 @@ def _scalar(value: float, dtype: DType) -> npt.NDArray[Any]:
 
 
 def _common_device(op: str, arrays: Sequence[Array]) -> Device:
-    devices = {array.device for array in arrays}
-    if len(devices) > 1:
-        spaces = {device.memory_space for device in devices}
-        movable = [array.device for array in arrays if not array.view.buffer.constant]
-        if spaces != {HOST} and len(set(movable)) > 1:
-            names = ", ".join(sorted(map(str, devices)))
-            raise InvalidArgumentError(
-                f"{op}: operands live on different devices ({names}): move them with asarray(x, device=...)"
-            )
-        return movable[0] if movable else arrays[0].device
-    return arrays[0].device if arrays else get_device()
+    """Where an op runs: the device of its operands that are not constants.
+
+    Devices that share the host's memory may be mixed, and those that are lost do not count.
+    """
+    movable = [array.device for array in arrays if not array.view.buffer.constant] or [array.device for array in arrays]
+    working = [device for device in movable if not REGISTRY.lost(device)] or movable
+    if len(set(working)) > 1 and {device.memory_space for device in working} != {HOST}:
+        names = ", ".join(sorted({str(device) for device in working}))
+        raise InvalidArgumentError(
+            f"{op}: operands live on different devices ({names}): move them with asarray(x, device=...)"
+        )
+    return working[0] if working else get_device()
