@@ -9,6 +9,7 @@ from typing import Any
 from jinja2.exceptions import TemplateRuntimeError
 
 _CHECK_TIME_EVERY = 32
+_CHECK_TIME_ABOVE = 1 << 16
 _ENTRY = 8
 """Work units of a list entry; a character is one."""
 
@@ -29,7 +30,7 @@ class Budget:
         if self._left < 0:
             raise TemplateRuntimeError(f"the template makes more than the {self._work} characters it may")
         self._until_check -= 1
-        if self._until_check <= 0:
+        if self._until_check <= 0 or amount > _CHECK_TIME_ABOVE:
             self._until_check = _CHECK_TIME_EVERY
             if time.thread_time() > self._deadline:
                 raise TemplateRuntimeError(f"the template runs longer than the {self._seconds:.2f} s it may")

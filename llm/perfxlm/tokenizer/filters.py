@@ -22,6 +22,9 @@ from perfxlm.tokenizer.budget import pay, pay_deep, spend
 from perfxlm.tokenizer.origin import join, settle
 
 _MAX_INDENT = 64
+_PART = 32
+"""Work units of handling a part of a text, on top of its characters."""
+
 _WIDE_FIELD = re.compile(r"\d{4}|\*|\{[^{}]*\{")
 """A field width over 999, or one that is only known when the text is formatted."""
 
@@ -58,7 +61,7 @@ def check_field_widths(text: str) -> None:
 def replace(text: str, old: str, new: str, count: int = -1) -> str:
     """`text.replace(old, new, count)`, paid for before it is done."""
     found = text.count(old)
-    spend(len(text) + (min(found, count) if count >= 0 else found) * len(new))
+    spend(len(text) + (min(found, count) if count >= 0 else found) * (len(new) + _PART))
     made: str = settle(text.replace(old, new, count), text, new)
     return made
 
