@@ -55,8 +55,7 @@ class Joined {
 
 PxLibrary make_library() {
 #if defined(__x86_64__)
-  static const Joined vnni("avx512vnni", supports_avx512vnni,
-                           {linear_kernels_avx512vnni, general_kernels_avx512});
+  static const Joined vnni("avx512vnni", supports_avx512vnni, {linear_kernels_avx512vnni, general_kernels_avx512});
   static const Joined avx512("avx512", supports_avx512, {linear_kernels_avx512, general_kernels_avx512});
   static const Joined avx2("avx2", supports_avx2, {linear_kernels_avx2, general_kernels_avx2});
 #endif

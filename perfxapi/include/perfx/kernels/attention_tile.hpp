@@ -93,13 +93,17 @@ inline void add_values(const PartitionView<T>& view, Tile& tile, int row, int be
     for (int m = 0; m < R; ++m) {
       for (int w = 0; w < W; ++w) sums[m][w] = load(tile.outputs + (row + m) * size + d + w * kLanes);
     }
-    for (int position = begin; position < end; ++position) {
-      const T* value = view.values[position / kLanes] + position % kLanes * size + d;
-      F values[W];
-      for (int w = 0; w < W; ++w) values[w] = load_lanes(value + w * kLanes);
-      for (int m = 0; m < R; ++m) {
-        const F p = set(tile.scores[row + m][position]);
-        for (int w = 0; w < W; ++w) sums[m][w] = fma(p, values[w], sums[m][w]);
+    for (int position = begin; position < end;) {
+      const int chunk = position / kLanes;
+      const int stop = (chunk + 1) * kLanes < end ? (chunk + 1) * kLanes : end;
+      const T* value = view.values[chunk] + position % kLanes * size + d;
+      for (; position < stop; ++position, value += size) {
+        F values[W];
+        for (int w = 0; w < W; ++w) values[w] = load_lanes(value + w * kLanes);
+        for (int m = 0; m < R; ++m) {
+          const F p = set(tile.scores[row + m][position]);
+          for (int w = 0; w < W; ++w) sums[m][w] = fma(p, values[w], sums[m][w]);
+        }
       }
     }
     for (int m = 0; m < R; ++m) {

@@ -4,10 +4,14 @@
 
 #include "perfx/kernels/elementwise.hpp"
 #include "perfx/kernels/kv_cache.hpp"
+#include "perfx/kernels/logits.hpp"
 #include "perfx/kernels/norm.hpp"
 #include "perfx/kernels/paged_attention.hpp"
 #include "perfx/kernels/rope.hpp"
 #include "perfx/kernels/rows.hpp"
+#include "perfx/kernels/sample.hpp"
+#include "perfx/kernels/softmax.hpp"
+#include "perfx/kernels/topk.hpp"
 
 namespace perfx {
 namespace PERFX_VARIANT {
@@ -34,6 +38,12 @@ static const PxKernel kGeneralKernels[] = {
     {"maximum", accepts_binary, nullptr, run_binary<maximum>},
     {"minimum", accepts_binary, nullptr, run_binary<minimum>},
     {"take_rows", accepts_take_rows, nullptr, run_take_rows},
+    {"softmax", accepts_softmax, softmax_workspace, run_softmax<false>},
+    {"log_softmax", accepts_softmax, softmax_workspace, run_softmax<true>},
+    {"logsumexp", accepts_logsumexp, softmax_workspace, run_logsumexp},
+    {"topk", accepts_topk, topk_workspace, run_topk},
+    {"adjust_logits", accepts_adjust_logits, nullptr, run_adjust_logits},
+    {"sample", accepts_sample, sample_workspace, run_sample},
 };
 constexpr int32_t kNumGeneralKernels = int32_t(sizeof(kGeneralKernels) / sizeof(kGeneralKernels[0]));
 
