@@ -66,7 +66,7 @@ def speed_table(result: dict[str, Any]) -> str:
 def quality_table(result: dict[str, Any]) -> str:
     """Distance from float32 arithmetic on the same weights."""
     rows = [
-        [engine["name"], title, f"{q['mean_kl']:.6f}", f"{q['p99_kl']:.6f}", f"{100 * q['top1_agreement']:.1f}%"]
+        [engine["name"], title, f"{q['mean_kl']:.2g}", f"{q['p99_kl']:.2g}", f"{100 * q['top1_agreement']:.1f}%"]
         for engine in result["engines"]
         for title, q in engine["quality"].items()
     ]

@@ -74,13 +74,14 @@ int32_t read_memory(const PxCall* call, const PxThread* thread) {
 #if defined(__x86_64__)
 // As many vpdpbusd as the machine issues; operand 0's rows say how many.
 __attribute__((target("avx512f,avx512vnni"))) int32_t multiply_only(const PxCall* call, const PxThread*) {
-  __m512i sums[12], a = _mm512_set1_epi8(1);
-  for (auto& sum : sums) sum = _mm512_setzero_si512();
+  __m512i sums[12] = {}, a = _mm512_set1_epi8(1);
   for (int64_t i = 0; i < call->operands[0].shape[0]; ++i) {
-    for (auto& sum : sums) sum = _mm512_dpbusd_epi32(sum, a, a);
+#pragma GCC unroll 12
+    for (int m = 0; m < 12; ++m) sums[m] = _mm512_dpbusd_epi32(sums[m], a, a);
     asm volatile("" : "+v"(a));
   }
-  for (auto& sum : sums) asm volatile("" : : "v"(sum));
+#pragma GCC unroll 12
+  for (int m = 0; m < 12; ++m) asm volatile("" : : "v"(sums[m]));
   return PX_OK;
 }
 #endif
