@@ -111,8 +111,9 @@ def test_lone_surrogates_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.peer
 @pytest.mark.parametrize("pre", ["default", "gpt-2", "llama-bpe", "qwen2", "smollm"])
-def test_ids_equal_llama_cpp_on_10000_strings(pre: str, tmp_path: Path) -> None:
+def test_ids_equal_llama_cpp_on_10000_strings(pre: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "golden")
     make = pytest.importorskip("make_tokenizer_golden")
     path = make.write_gguf(tmp_path / "peer.gguf", VOCABULARY, pre)
     peer = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)

@@ -17,9 +17,11 @@ import tokenizer_files as files
 from tokenizer_strings import tokenizer_strings
 
 from perfxapi.errors import FileFormatError, InvalidArgumentError, UnknownNameError
+from perfxlm.errors import UnsupportedFeatureError
 from perfxlm.model_packages import find_model
-from perfxlm.tokenizer import Tokenizer, load_from_gguf
+from perfxlm.tokenizer import Tokenizer, load_from_folder, load_from_gguf
 from perfxlm.tokenizer.sentencepiece_model import PieceTable, PieceType, model_message
+from perfxlm.tokenizer.spm import SentencePieceTokenizer
 from perfxlm.weights.gguf import GGUFFile
 
 DATA = Path(__file__).parent.parent / "data" / "tokenizer"
@@ -155,7 +157,7 @@ def test_malformed_vocabularies_are_refused(vocabulary: files.Vocabulary, tmp_pa
         (_broken(vocabulary, types=[*types[:-1], -1]), "has type -1"),
         (_broken(vocabulary, scores=[*scores[:-1], float("nan")]), "has score nan"),
         (_broken(vocabulary, tokens=[*tokens[:-1], tokens[-2]]), "already defined"),
-        (_broken(vocabulary, tokens=[*tokens[:-1], ""]), "no SentencePiece vocabulary"),
+        (_broken(vocabulary, tokens=[*tokens[:-1], ""]), "is empty"),
         (_broken(vocabulary, tokens=[*tokens[:byte], "<0xZZ>", *tokens[byte + 1 :]]), "tokenizer.ggml.tokens"),
         (_broken(vocabulary, tokens=[*tokens[:byte], "A", *tokens[byte + 1 :]]), f"byte token {byte}"),
         (_broken(vocabulary, tokens=[], types=[], scores=[]), "scores.*missing"),
@@ -178,6 +180,46 @@ def test_malformed_metadata_is_refused(vocabulary: files.Vocabulary, tmp_path: P
     assert none.pad_token_id is None
 
 
+# Without the sentencepiece library
+
+
+@pytest.fixture
+def without_sentencepiece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perfxlm.tokenizer.spm.find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("without_sentencepiece")
+@pytest.mark.parametrize("prefix", [False, True])
+def test_the_same_ids_without_the_library(prefix: bool, tmp_path: Path) -> None:
+    model = files.train_sentencepiece(add_dummy_prefix=prefix)
+    reference = sentencepiece.SentencePieceProcessor(model_proto=model)
+    vocabulary = files.sentencepiece_vocabulary(model)
+    tokenizer = vocabulary.load(tmp_path / "merges.gguf", *IDS, files.flag("add_space_prefix", prefix))
+    assert not isinstance(tokenizer, SentencePieceTokenizer)
+    for string in tokenizer_strings(1000, 8, files.SPM_CONTROL):
+        ids = tokenizer.encode(string, add_special_tokens=False)
+        assert ids == reference.encode(string), ascii(string)
+        assert tokenizer.decode(ids) == string
+    assert tokenizer.encode("")[0] == 2
+    assert tokenizer.eos_token_ids == {1, vocabulary.id_of("<end_of_turn>")}
+    assert tokenizer.get_vocab() == {piece: index for index, piece in enumerate(vocabulary.tokens)}
+    text = "<start_of_turn>a<end_of_turn>"
+    start, end = (vocabulary.id_of(token) for token in files.SPM_CONTROL)
+    expected = [start, *reference.encode("a"), end]
+    assert tokenizer.encode(text, add_special_tokens=False, allow_control=True) == expected
+
+
+@pytest.mark.usefixtures("without_sentencepiece")
+def test_what_needs_the_library_says_so(vocabulary: files.Vocabulary, tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="already defined"):
+        _broken(vocabulary, tokens=[*vocabulary.tokens[:-1], vocabulary.tokens[-2]]).load(tmp_path / "twice.gguf", *IDS)
+    with pytest.raises(FileFormatError, match="no UTF-8"):
+        _broken(vocabulary, tokens=[*vocabulary.tokens[:-1], b"\xff"]).load(tmp_path / "bytes.gguf", *IDS)
+    (tmp_path / "tokenizer.model").write_bytes(b"any")
+    with pytest.raises(UnsupportedFeatureError, match="sentencepiece"):
+        load_from_folder(tmp_path)
+
+
 # Gemma 3
 
 
@@ -193,6 +235,18 @@ def test_gemma_ids_equal_llama_cpp(gemma: Tokenizer, kind: str) -> None:
     for string, ids in zip(golden["strings"], golden[kind], strict=True):
         assert gemma.encode(string, add_special_tokens=False, allow_control=kind == "control") == ids, ascii(string)
         assert gemma.decode(ids, skip_special_tokens=False) == string
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_sentencepiece")
+def test_gemma_ids_without_the_library(gemma: Tokenizer) -> None:
+    tokenizer = load_from_gguf(GGUFFile.open(find_model("gemma3-270m")))
+    assert not isinstance(tokenizer, SentencePieceTokenizer)
+    for string in tokenizer_strings(10000, 97, ["<start_of_turn>", "<unused7>", "<table>"]):
+        for allow_control in (False, True):
+            expected = gemma.encode(string, allow_control=allow_control)
+            assert tokenizer.encode(string, allow_control=allow_control) == expected, ascii(string)
 
 
 @pytest.mark.model

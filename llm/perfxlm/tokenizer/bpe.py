@@ -91,7 +91,7 @@ def from_merges(
     pipeline.decoder = decoders.ByteLevel()
     user_defined = [pieces[index] for index, kind in enumerate(types) if kind == PieceType.USER_DEFINED]
     pipeline.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in user_defined if piece])
-    _surround(pipeline, special)
+    surround(pipeline, special)
     control = [ControlToken(index, pieces[index]) for index in sorted(hidden)]
     return HuggingFaceTokenizer(pipeline, control, special, chat_templates)
 
@@ -115,7 +115,7 @@ def _model(
         raise FileFormatError(path, "tokenizer.ggml.merges", str(error)) from None
 
 
-def _surround(pipeline: Pipeline, special: SpecialTokens) -> None:
+def surround(pipeline: Pipeline, special: SpecialTokens) -> None:
     """Tells the pipeline which special tokens it puts before and after a text."""
     before = special.bos if special.add_bos else None
     after = special.eos if special.add_eos else None

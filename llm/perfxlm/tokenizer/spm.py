@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from perfxapi.errors import FileFormatError
+from perfxlm.errors import UnsupportedFeatureError
 from perfxlm.tokenizer.base import SpecialTokens, Tokenizer
 from perfxlm.tokenizer.control import ControlToken, Segment
 from perfxlm.tokenizer.sentencepiece_model import (
@@ -114,7 +116,7 @@ def from_pieces(
     chat_templates: Mapping[str, str],
     *,
     add_space_prefix: bool,
-) -> SentencePieceTokenizer:
+) -> Tokenizer:
     """A tokenizer from a vocabulary of pieces with scores, as GGUF stores it.
 
     path: the file, for messages. special.unk: the piece for what cannot be spelled. Raises FileFormatError.
@@ -125,6 +127,10 @@ def from_pieces(
         types[special.unk] = PieceType.UNKNOWN
     table = replace(table, types=types)
     _check_table(path, table)
+    if find_spec("sentencepiece") is None:
+        from perfxlm.tokenizer import piece_merges
+
+        return piece_merges.from_pieces(path, table, special, chat_templates, add_space_prefix=add_space_prefix)
     processor = _load(path, "tokenizer.ggml.tokens", model_message(table, add_space_prefix))
     return SentencePieceTokenizer(processor, table, special, chat_templates, add_space_prefix=add_space_prefix)
 
@@ -135,8 +141,10 @@ def from_model_file(
     """A tokenizer from a SentencePiece model file, with tokens added behind it or declared as control tokens.
 
     added: (text, type) by id. Ids within the model may turn a piece into a control token; those behind it must follow
-    on without a gap. Raises FileFormatError.
+    on without a gap. Raises FileFormatError, or UnsupportedFeatureError where `sentencepiece` is not installed.
     """
+    if find_spec("sentencepiece") is None:
+        raise UnsupportedFeatureError(f"{path} needs the package sentencepiece; a tokenizer.json beside it does not")
     model = path.read_bytes()
     size = len(_load(path, "model", model))
     behind = {index: token for index, token in sorted(added.items()) if index >= size}
@@ -171,6 +179,8 @@ def _check_table(path: object, table: PieceTable) -> None:
     if not allowed.all():
         index = int(np.argmin(allowed))
         raise FileFormatError(path, "tokenizer.ggml.token_type", f"token {index} has type {table.types[index]}")
+    if (lengths := np.diff(table.offsets)).size and not lengths.all():
+        raise FileFormatError(path, "tokenizer.ggml.tokens", f"token {int(np.argmin(lengths))} is empty")
     finite = np.isfinite(table.scores)
     if not finite.all():
         index = int(np.argmin(finite))
