@@ -25,6 +25,9 @@ NATIVE_SOURCES := $(shell find $(BACKEND) perfxapi/include -name build -prune -o
 	\( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.map' -o -name CMakeLists.txt \) -print)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h')
 
+# NumPy's BLAS has threads of its own that spin: they and the native pool would wait for each other's processors.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
+
 # ---- environment: each stamp is redone only when what it depends on has changed
 
 $(BIN)/python:
@@ -63,7 +66,7 @@ demo: install  ## Generate text from the real Gemma 3 270M; print tokens per sec
 
 .PHONY: test
 test: install test-native  ## Run the tests that need no more than a few minutes
-	$(BIN)/pytest -m "not slow and not peer"
+	$(PYTEST) -m "not slow and not peer"
 
 # ---- tests
 
@@ -74,11 +77,11 @@ test-native: $(NATIVE)
 
 .PHONY: test-slow
 test-slow: install
-	$(BIN)/pytest -m "slow and not peer"
+	$(PYTEST) -m "slow and not peer"
 
 .PHONY: test-peer
 test-peer: $(VENV)/.bench install
-	$(BIN)/pytest -m peer
+	$(PYTEST) -m peer
 
 .PHONY: sanitize
 sanitize: $(VENV)/.tools  ## Run the native tests under AddressSanitizer with UBSan, and under ThreadSanitizer

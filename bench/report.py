@@ -34,7 +34,8 @@ def machine_line(result: dict[str, Any]) -> str:
     return (
         f"{machine['processor']} ({sets}), {machine['usable_processors']} usable processors, "
         f"{machine['memory_gib']} GiB, {machine['system']}; {load['model']}, {load['threads']} threads, "
-        f"prompt of {load['prompt_tokens']} tokens, {load['gen_tokens']} generated, context {load['context']}; commit {machine['commit']}, {result['date']}."
+        f"prompt of {load['prompt_tokens']} tokens, {load['gen_tokens']} generated, "
+        f"context {load['context']}; commit {machine['commit']}, {result['date']}."
     )
 
 

@@ -1,4 +1,4 @@
-"""A whole backend: a device `example:0` on the host's memory, with one kernel. `px.use_device("example")` selects it."""
+"""A whole backend: a device `example:0` on the host's memory, with one kernel; `device="example"` selects it."""
 
 from __future__ import annotations
 
