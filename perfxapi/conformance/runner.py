@@ -31,9 +31,9 @@ def verify(target: str, ops: Sequence[str] | None = None, *, seconds: float = 20
     `ops` limits it to some ops; `seconds` is how long one case may take. Raises DeviceUnavailableError or
     UnknownNameError where there is no such backend, KernelError where its process does not even start.
     """
+    backend, device = resolve(target)
     for op in ops or ():
         op_spec(op)
-    backend, device = resolve(target)
     return Report(backend, str(device), _outcomes(target, ops, seconds))
 
 

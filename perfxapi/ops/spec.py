@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxapi import dtypes
+from perfxapi.backend import REGISTRY
 from perfxapi.dims import Shape, Size
 from perfxapi.dtypes import DType
 from perfxapi.errors import InvalidArgumentError, UnknownNameError
@@ -172,7 +173,9 @@ def register_op(spec: OpSpec) -> OpSpec:
 
 
 def op_spec(name: str) -> OpSpec:
-    """The op of that name. Raises UnknownNameError."""
+    """The op of that name; plugins are asked for one that the core does not have. Raises UnknownNameError."""
+    if name not in _REGISTRY:
+        REGISTRY.entries()
     try:
         return _REGISTRY[name]
     except KeyError:
@@ -180,7 +183,8 @@ def op_spec(name: str) -> OpSpec:
 
 
 def all_ops() -> tuple[OpSpec, ...]:
-    """Every registered op, in order of registration."""
+    """Every op of the core and of plugins, in order of registration."""
+    REGISTRY.entries()
     return tuple(_REGISTRY.values())
 
 
