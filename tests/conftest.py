@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Pipeline
 
 from perfxlm import LLM
+
+# Before the first import of NumPy: its BLAS has threads that spin beside those of the native pool, and where
+# processors are shared both wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 DATA = Path(__file__).parent / "data"
 CHAT_TEMPLATE = (

@@ -160,8 +160,8 @@ class Plan:
         max_model_len = min(args.max_model_len or num_tokens, config.max_model_len)
         if num_tokens < max(max_model_len, 2):
             raise InvalidArgumentError(
-                f"kv_cache_memory_bytes {args.kv_cache_memory_bytes} holds {num_tokens} tokens, too few for a sequence of "
-                f"max_model_len {max(max_model_len, 2)}: raise the one or lower the other"
+                f"kv_cache_memory_bytes {args.kv_cache_memory_bytes} holds {num_tokens} tokens, too few for a sequence "
+                f"of max_model_len {max(max_model_len, 2)}: raise the one or lower the other"
             )
         if args.max_model_len is not None and args.max_model_len > config.max_model_len:
             raise InvalidArgumentError(

@@ -111,6 +111,13 @@ class RequestMetrics:
     num_generation_tokens: int = 0
     num_preemptions: int = 0
 
+    def note_token(self, now: float) -> None:
+        """A token was delivered at `now`."""
+        if not self.num_generation_tokens:
+            self.first_token_ts = now
+        self.last_token_ts = now
+        self.num_generation_tokens += 1
+
     @property
     def first_token_latency(self) -> float:
         """Seconds from arrival to the first token."""

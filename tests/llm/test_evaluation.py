@@ -26,7 +26,8 @@ def logprobs() -> npt.NDArray[np.float64]:
     """Of Transformers: [2, 64, 128]."""
     with np.load(GOLDEN) as golden:
         logits = golden["logits"].astype(np.float64)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    normalized: npt.NDArray[np.float64] = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return normalized
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_failure_leaves_no_partial_file(toy: types.ModuleType, tmp_path: Path) -
         path.write_bytes(b"wei")
         raise ValueError("checksum")
 
-    toy.assemble = fail
+    toy.assemble = fail  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="checksum"):
         find_model("toy")
     assert list((tmp_path / "cache" / "toy-1.2").iterdir()) == []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from perfxlm.engine.request import FinishReason, Request
 from perfxlm.outputs import CompletionOutput, RequestMetrics, RequestOutput
-from perfxlm.sampling_params import RequestOutputKind, SamplingParams
+from perfxlm.sampling_params import RequestOutputKind
 from perfxlm.tokenizer import IncrementalDetokenizer, Tokenizer
 from perfxlm.tokenizer.detokenize import StopStrings
 
@@ -95,7 +95,8 @@ class RequestGroup:
     ) -> None:
         self.request_id, self.prompt, self.prompt_token_ids = request_id, prompt, prompt_token_ids
         self.completions = list(completions)
-        self.params: SamplingParams = completions[0].request.params
+        self.output_kind = completions[0].request.params.output_kind
+        self.is_streamed = self.output_kind is not RequestOutputKind.FINAL_ONLY
         self.metrics = RequestMetrics(arrival_time=time.time(), queued_ts=time.monotonic())
 
     @property
@@ -106,19 +107,11 @@ class RequestGroup:
     @property
     def has_output(self) -> bool:
         """Whether its caller wants to see it after this step."""
-        return self.params.output_kind is not RequestOutputKind.FINAL_ONLY or self.is_finished
-
-    def note_token(self) -> None:
-        """Keeps the times of tokens."""
-        metrics = self.metrics
-        metrics.last_token_ts = time.monotonic()
-        if not metrics.num_generation_tokens:
-            metrics.first_token_ts = metrics.last_token_ts
-        metrics.num_generation_tokens += 1
+        return self.is_streamed or self.is_finished
 
     def output(self, changed: Sequence[Completion] | None = None) -> RequestOutput:
         """All sequences; of a `DELTA` stream those that `changed`."""
-        kind = self.params.output_kind
+        kind = self.output_kind
         shown = changed if changed is not None and kind is RequestOutputKind.DELTA else self.completions
         requests = [completion.request for completion in self.completions]
         self.metrics.num_preemptions = sum(request.num_preemptions for request in requests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from perfxapi.errors import DeviceLostError, InvalidArgumentError
@@ -42,8 +43,6 @@ class EngineCore:
         """Queues a request's sequences. Raises InvalidArgumentError if its id is in use."""
         if group.request_id in self._groups:
             raise InvalidArgumentError(f"request_id {group.request_id!r} is in use")
-        if not self.has_unfinished:
-            self.metrics.start_clock()
         self._groups[group.request_id] = group
         for completion in group.completions:
             self._completions[completion.request] = group, completion
@@ -54,15 +53,14 @@ class EngineCore:
         schedule = self.scheduler.schedule()
         if not schedule.requests:
             return []
+        self.metrics.begin_step(schedule)
         try:
             result = self.runner.run(schedule)
         except DeviceLostError as error:
             return self._move_on(error)
         self._losses_in_a_row = 0
         self.scheduler.complete(schedule)
-        outputs = self._deliver(result)
-        self.metrics.record(schedule, len(result.requests))
-        return outputs
+        return self._deliver(result)
 
     def abort(self, request_id: str) -> RequestOutput | None:
         """Ends a request early; what it had made so far is returned. None if there is no such request."""
@@ -80,16 +78,20 @@ class EngineCore:
         self.scheduler.recompute(request)
 
     def _deliver(self, result: StepResult) -> list[RequestOutput]:
-        changed: dict[str, list[Completion]] = {}
+        now = time.monotonic()
+        self.metrics.generation_tokens += len(result.requests)
+        changed: dict[RequestGroup, list[Completion]] = {}
         for request, token_id in zip(result.requests, result.token_ids, strict=True):
             group, completion = self._completions[request]
             completion.take_token(token_id)
-            group.note_token()
-            changed.setdefault(group.request_id, []).append(completion)
+            group.metrics.note_token(now)
+            if group.is_streamed or request.is_finished:
+                changed.setdefault(group, []).append(completion)
+        if not changed:
+            return []
         self.scheduler.remove_finished(result.requests)
-        groups = [self._groups[request_id] for request_id in changed]
-        outputs = [group.output(changed[group.request_id]) for group in groups if group.has_output]
-        for group in groups:
+        outputs = [group.output(completions) for group, completions in changed.items() if group.has_output]
+        for group in changed:
             if group.is_finished:
                 self.metrics.num_finished += 1
                 self._forget(group)
@@ -99,6 +101,8 @@ class EngineCore:
         del self._groups[group.request_id]
         for completion in group.completions:
             del self._completions[completion.request]
+        if not self._groups:
+            self.metrics.end_period()
 
     def _move_on(self, error: DeviceLostError) -> list[RequestOutput]:
         """The device is gone, and the KV cache with it: everything that ran is computed again in a fresh one."""

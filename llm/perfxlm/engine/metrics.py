@@ -20,10 +20,11 @@ class Metric:
 
 @dataclass(slots=True)
 class EngineMetrics:
-    """Totals since the engine was made. Seconds are wall-clock times, from the end of a step to the end of the next.
+    """Totals since the engine was made.
 
-    A decode step is one without tokens of prompts; all others count as prefill. `native_decode_seconds` is the part of
-    `decode_seconds` that was spent inside native code.
+    A decode step is one without tokens of prompts; all others count as prefill. Clocks are read only where one kind of
+    step gives way to the other: a period of decoding lasts from its first step to the next prompt, or to `end_period`,
+    with all that happens between the steps. `native_decode_seconds` is the part of `decode_seconds` inside native code.
     """
 
     num_steps: int = 0
@@ -34,28 +35,32 @@ class EngineMetrics:
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     native_decode_seconds: float = 0.0
-    _last_end: float = 0.0
-    _last_native: float = 0.0
+    _is_prefill: bool | None = None
+    _start: float = 0.0
+    _native_start: float = 0.0
 
-    def start_clock(self) -> None:
-        """Begins a period of work after idle time, which is not counted."""
-        self._last_end, self._last_native = time.perf_counter(), px.native_seconds()
-
-    def record(self, schedule: Schedule, num_generated: int) -> None:
-        """Counts a step that just ended."""
-        now, native = time.perf_counter(), px.native_seconds()
+    def begin_step(self, schedule: Schedule) -> None:
+        """Counts a step that is about to run."""
         self.num_steps += 1
-        self.generation_tokens += num_generated
         self.prompt_tokens += schedule.num_prompt_tokens
-        if schedule.num_prompt_tokens:
-            self.prefill_seconds += now - self._last_end
-        else:
-            self.decode_seconds += now - self._last_end
-            self.native_decode_seconds += native - self._last_native
-        self._last_end, self._last_native = now, native
+        is_prefill = schedule.num_prompt_tokens > 0
+        if is_prefill is not self._is_prefill:
+            self.end_period()
+            self._is_prefill = is_prefill
+
+    def end_period(self) -> None:
+        """Adds the time since the current period began to its kind; what follows is idle until the next step."""
+        now, native = time.perf_counter(), px.native_seconds()
+        if self._is_prefill:
+            self.prefill_seconds += now - self._start
+        elif self._is_prefill is not None:
+            self.decode_seconds += now - self._start
+            self.native_decode_seconds += native - self._native_start
+        self._is_prefill, self._start, self._native_start = None, now, native
 
     def snapshot(self, scheduler: Scheduler) -> list[Metric]:
         """All figures, and the scheduler's state."""
+        self.end_period()
         counters = {
             "perfxlm:engine_steps": self.num_steps,
             "perfxlm:prompt_tokens": self.prompt_tokens,

@@ -156,6 +156,10 @@ class Scheduler:
     def _step_size(self, request: Request, schedule: Schedule) -> tuple[int, int]:
         """Tokens and rows of logits of this request that fit into the step; 0 tokens if none do."""
         num_missing = request.num_tokens - request.num_computed_tokens
+        if num_missing == 1 and not request.wants_prompt_rows:
+            is_room = schedule.num_tokens < self.limits.max_num_batched_tokens
+            is_room = is_room and schedule.num_rows < self.limits.max_logit_rows
+            return int(is_room), int(is_room)
         num_new_tokens = min(num_missing, self.limits.max_num_batched_tokens - schedule.num_tokens)
         num_rows_left = self.limits.max_logit_rows - schedule.num_rows
         prompt_rows = request.prompt_rows(num_new_tokens)
@@ -169,11 +173,14 @@ class Scheduler:
 
     def _grow(self, request: Request, num_new_tokens: int) -> bool:
         """Whether the request holds, or now got, blocks for that many more tokens."""
-        num_needed = self.pool.num_blocks_for(request.num_computed_tokens + num_new_tokens) - len(request.block_ids)
+        num_held = len(request.block_ids)
+        num_tokens = request.num_computed_tokens + num_new_tokens
+        if num_tokens <= num_held * self.pool.block_size:
+            return True
+        num_needed = self.pool.num_blocks_for(num_tokens) - num_held
         if num_needed > self.pool.num_free:
             return False
-        if num_needed > 0:
-            request.add_blocks(self.pool.allocate(num_needed))
+        request.add_blocks(self.pool.allocate(num_needed))
         return True
 
     def _share_prefix(self, request: Request) -> bool:
