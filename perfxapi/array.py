@@ -205,7 +205,7 @@ def _index(view: View, key: tuple[Any, ...]) -> tuple[Shape, Shape, int]:
             shape.append(length)
             strides.append(stride if step == 1 else stride * step)
         axis += 1
-    return tuple(shape), tuple(strides), offset
+    return tuple(shape), tuple(strides), view.offset if 0 in shape else offset
 
 
 def _axis_index(item: Any, size: Size, axis: int) -> tuple[int, Size | None, int]:
