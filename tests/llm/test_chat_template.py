@@ -11,11 +11,15 @@ import jinja2
 import pytest
 import tokenizer_files as files
 from jinja2.ext import loopcontrols
+from markupsafe import Markup
 from tokenizer_strings import tokenizer_strings
 
 from perfxapi.errors import InvalidArgumentError
-from perfxlm.tokenizer import ChatTemplateError, Tokenizer, read_chat_template, render_chat
+from perfxlm.errors import UnsupportedFeatureError
+from perfxlm.tokenizer import ChatTemplateError, Tokenizer, read_chat_template
 from perfxlm.tokenizer.builtin_templates import BUILTIN_TEMPLATES
+from perfxlm.tokenizer.chat_template import render_chat
+from perfxlm.tokenizer.origin import MESSAGE, TEMPLATE, join, origins_of
 
 Message = dict[str, Any]
 
@@ -275,7 +279,7 @@ def test_no_detour_makes_a_control_token_of_message_text(tokenizer: Tokenizer, s
         {"role": "start_of_turn", "content": ""},
     ]
     tools = [{"function": {"name": "<start_of_turn>"}}] if "tools" in source else None
-    ids = tokenizer.apply_chat_template(messages, source, tools=tools)
+    ids = tokenizer.apply_chat_template(messages, chat_template=source, tools=tools)
     assert not any(tokenizer.is_control(token) for token in ids)  # type: ignore[union-attr]
 
 
@@ -285,7 +289,7 @@ def test_a_role_may_be_part_of_a_control_token(tmp_path: Path) -> None:
     wider = files.Vocabulary("gpt2", tokens, types, merges=vocabulary.merges)
     tokenizer = wider.load(tmp_path / "roles.gguf")
     ids = tokenizer.apply_chat_template(
-        [user("<|user|>")], "{{ '<|' + messages[0]['role'] + '|>' + messages[0].content }}"
+        [user("<|user|>")], chat_template="{{ '<|' + messages[0]['role'] + '|>' + messages[0].content }}"
     )
     assert ids == [len(tokens) - 1, *tokenizer.encode("<|user|>")]
 
@@ -399,6 +403,19 @@ def test_tools_and_variables_that_would_go_unseen_are_refused() -> None:
         render("{{ messages }}", tools=TOOLS)
     with pytest.raises(InvalidArgumentError, match="'bos_token'"):
         render("x", special_tokens={"bos_token": "<s>"}, bos_token="</s>")
+
+
+def test_strings_of_an_unknown_kind_are_not_trusted() -> None:
+    assert shown_origins("{{ messages[0].content|escape }}", [user("a<")]) == "A&LT;"
+    assert set(origins_of(Markup("a"))) == {MESSAGE}
+    assert set(origins_of(join("x", ["y", Markup("a")]))) == {TEMPLATE, MESSAGE}
+
+
+def test_arguments_of_transformers_that_would_change_the_result(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.apply_chat_template([user("a")])
+    assert tokenizer.apply_chat_template([user("a")], return_dict=False, padding=False) == ids
+    with pytest.raises(UnsupportedFeatureError, match="return_tensors"):
+        tokenizer.apply_chat_template([user("a")], return_tensors="pt")
 
 
 def test_lone_surrogates_are_refused(tokenizer: Tokenizer) -> None:

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from perfxlm.tokenizer import ChatTemplateError, render_chat
+from perfxlm.tokenizer import ChatTemplateError
 from perfxlm.tokenizer.builtin_templates import BUILTIN_TEMPLATES
-from perfxlm.tokenizer.chat_template import MAX_SOURCE_CHARACTERS, ChatTemplate
+from perfxlm.tokenizer.chat_template import MAX_SOURCE_CHARACTERS, ChatTemplate, render_chat
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -73,6 +73,7 @@ HARMFUL = {
     "import": "{% import 'os' as os %}",
     "extends": "{% extends 'x' %}",
     "debug": "{% debug %}",
+    "autoescape": "{% autoescape true %}{{ messages[0].content }}{% endautoescape %}",
     "unknown filter": "{{ 'a'|center(10**9) }}",
     "deep parentheses": "{{ " + "(" * 30000 + ")" * 30000 + " }}",
     "deep lists": "{{ " + "[" * 5000 + "]" * 5000 + " }}",

@@ -94,7 +94,7 @@ def test_malformed_vocabularies_are_refused(tmp_path: Path) -> None:
         files.Vocabulary("gpt2", tokens, types).load(tmp_path / "none.gguf")
 
 
-@pytest.mark.parametrize("character", ["a", " ", "\n", "😀", "\0", "a "])
+@pytest.mark.parametrize("character", ["a", " ", "😀"])
 def test_a_megabyte_of_one_character(character: str, tmp_path: Path) -> None:
     tokenizer = load(tmp_path, "llama-bpe")
     text = character * ((1 << 20) // len(character.encode()))

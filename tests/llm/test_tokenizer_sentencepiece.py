@@ -256,7 +256,7 @@ def test_gemma_ends(gemma: Tokenizer) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("character", ["a", " ", "\n", "\t", "é", "😀", "\0", "<", "ab "])
+@pytest.mark.parametrize("character", ["a", " ", "\n", "😀", "\0"])
 def test_a_megabyte_of_one_character(gemma: Tokenizer, character: str) -> None:
     text = character * ((1 << 20) // len(character.encode()))
     start = time.thread_time()

@@ -6,12 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfxapi.errors import InvalidArgumentError
+from perfxlm.errors import UnsupportedFeatureError
 from perfxlm.tokenizer.builtin_templates import resolve_chat_template
-from perfxlm.tokenizer.chat_template import ChatTemplate, RenderedChat, render_chat
 from perfxlm.tokenizer.control import ControlMatcher, ControlToken, Segment
+
+if TYPE_CHECKING:  # Jinja takes long to import, and plain completions need none
+    from perfxlm.tokenizer.chat_template import ChatTemplate, RenderedChat
+
+_ONLY_IN_TRANSFORMERS = ("padding", "truncation", "max_length", "return_tensors", "return_dict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +181,7 @@ class Tokenizer(ABC):
     def apply_chat_template(
         self,
         conversation: Sequence[Mapping[str, Any]],
+        *,
         chat_template: str | None = None,
         add_generation_prompt: bool = False,
         continue_final_message: bool = False,
@@ -184,6 +190,9 @@ class Tokenizer(ABC):
         **kwargs: Any,
     ) -> list[int] | str:
         """A conversation as token ids, or as text with `tokenize=False`. See `render_chat` for the arguments."""
+        for name in _ONLY_IN_TRANSFORMERS:
+            if kwargs.pop(name, None):
+                raise UnsupportedFeatureError(f"{name}: apply_chat_template gives a list of ids or a string")
         chat = self.render_chat(
             conversation, chat_template, add_generation_prompt, continue_final_message, tools, **kwargs
         )
@@ -203,6 +212,8 @@ class Tokenizer(ABC):
         The template is the argument (source, or a name), else the model file's, else a built-in one for the
         architecture: see `resolve_chat_template`. Raises ChatTemplateError, also where there is none of them.
         """
+        from perfxlm.tokenizer.chat_template import render_chat
+
         template = self._chat_template(chat_template, bool(tools))
         special = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
         return render_chat(
@@ -224,6 +235,8 @@ class Tokenizer(ABC):
         return {}
 
     def _chat_template(self, argument: str | None, has_tools: bool) -> ChatTemplate:
+        from perfxlm.tokenizer.chat_template import ChatTemplate
+
         source = resolve_chat_template(argument, self.chat_templates, self._is_control_text, has_tools)
         if argument is not None:
             return ChatTemplate(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from perfxlm.tokenizer.chat_template import ChatTemplateError
+from perfxlm.tokenizer.errors import ChatTemplateError
 
 _GEMMA = """\
 {{ bos_token }}

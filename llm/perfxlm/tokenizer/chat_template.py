@@ -14,8 +14,9 @@ from typing import Any
 from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-from perfxapi.errors import InvalidArgumentError, PerfXError
+from perfxapi.errors import InvalidArgumentError
 from perfxlm.tokenizer.budget import BUDGET, Budget, spend
+from perfxlm.tokenizer.errors import ChatTemplateError
 from perfxlm.tokenizer.origin import FINAL_MESSAGE, MESSAGE, join, mark_values, origins_of
 from perfxlm.tokenizer.sandbox import TemplateEnvironment
 
@@ -30,15 +31,6 @@ _SECONDS = 0.25
 _SECONDS_PER_CHARACTER = 2e-6
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function", "model", "ipython", "observation"))
 """Roles that a template may make a control token of, as in `'<|' + message.role + '|>'`."""
-
-
-class ChatTemplateError(PerfXError, ValueError):
-    """A chat template is missing, malformed, refuses the conversation or does what it must not; names the line."""
-
-    def __init__(self, problem: str, line: int | None = None) -> None:
-        """line: where in the template, from 1."""
-        self.line = line
-        super().__init__(problem if line is None else f"chat template, line {line}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +58,8 @@ class ChatTemplate:
             tree = environment.parse(source)
             if (count := sum(1 for _ in tree.find_all(nodes.Node))) > _MAX_NODES:
                 raise TemplateError(f"it has {count} parts, and at most {_MAX_NODES} are allowed")
+            if (modifier := tree.find(nodes.EvalContextModifier)) is not None:
+                raise TemplateSyntaxError("autoescape is of no use in a chat template", modifier.lineno)
             self.takes_content_parts = _takes_content_parts(tree)
             self.takes_tools = any(name.name == "tools" for name in tree.find_all(nodes.Name))
             code = environment.compile(environment.instrument(tree))
@@ -89,7 +83,7 @@ class ChatTemplate:
 def render_chat(
     messages: Sequence[Mapping[str, Any]],
     template: ChatTemplate | str,
-    add_generation_prompt: bool = True,
+    add_generation_prompt: bool = False,
     continue_final_message: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
     *,

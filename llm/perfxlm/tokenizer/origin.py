@@ -133,8 +133,10 @@ class OriginText(str):
 
 
 def origins_of(text: str) -> bytes:
-    """The origin of each character."""
-    return text._origins if isinstance(text, OriginText) else bytes(len(text))
+    """The origin of each character. A string of an unknown kind is not trusted."""
+    if isinstance(text, OriginText):
+        return text._origins
+    return bytes(len(text)) if type(text) is str else bytes([MESSAGE]) * len(text)
 
 
 def mark(text: str, origin: int) -> str:
@@ -146,7 +148,7 @@ def join(separator: str, parts: Iterable[str]) -> str:
     """`separator.join(parts)`, every character with its origin."""
     parts = list(parts)
     text = str.join(separator, parts)
-    if not isinstance(separator, OriginText) and not any(isinstance(part, OriginText) for part in parts):
+    if type(separator) is str and all(type(part) is str for part in parts):
         return text
     return OriginText(text, origins_of(separator).join(map(origins_of, parts)))
 
