@@ -1,17 +1,24 @@
-"""Models that several tests share."""
+"""What several tests share: models, a simulated device, settings. Packages of the project are imported where they are
+used: the environment comes first.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Pipeline
 
-from perfxlm import LLM
+if TYPE_CHECKING:
+    from simulated import SimulatedBackend
+
+    from perfxlm import LLM
 
 # Before the first import of NumPy: its BLAS has threads that spin beside those of the native pool, and where
 # processors are shared both wait for each other.
@@ -22,6 +29,46 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant] {% endif %}"
 )
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    """Every test starts with an empty ledger, unread settings and no warning given yet."""
+    from perfxapi import policy
+    from perfxapi.ledger import LEDGER
+    from perfxapi.settings import settings
+
+    LEDGER.clear()
+    policy._warned.clear()
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture
+def set_setting(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Sets an environment variable of ours and has the settings read again."""
+    from perfxapi.settings import settings
+
+    def set_(name: str, value: str) -> None:
+        monkeypatch.setenv(f"PERFXAPI_{name}", value)
+        settings.cache_clear()
+
+    return set_
+
+
+@pytest.fixture
+def sim() -> Iterator[SimulatedBackend]:
+    """A simulated device with a memory of its own, `sim:0`, with a kernel for every op."""
+    from simulated import SimulatedBackend
+
+    from perfxapi.backend import REGISTRY, BackendManifest
+
+    backend = SimulatedBackend()
+    REGISTRY.entries()
+    REGISTRY.register(BackendManifest("sim", lambda: backend, ("sim",), priority=-50), "tests")
+    yield backend
+    REGISTRY.unregister("sim")
 
 
 @pytest.fixture(scope="session")
@@ -63,11 +110,15 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def llm(device: str, tiny_model: Path) -> LLM:
+    from perfxlm import LLM
+
     return LLM(tiny_model, device=device, max_model_len=128)
 
 
 @pytest.fixture(scope="module")
 def cpu_llm(tiny_model: Path) -> LLM:
+    from perfxlm import LLM
+
     return LLM(tiny_model, device="cpu", max_model_len=128)
 
 
