@@ -19,8 +19,9 @@ from perfxapi.ops.spec import all_ops, op_spec
 def _function(name: str) -> Callable[..., Any]:
     spec = op_spec(name)
 
-    def op(*operands: Any, **attributes: Any) -> Any:
-        return apply(spec, *operands, **attributes)
+    def op(*operands: Any, **named: Any) -> Any:
+        rest = [named.pop(name) for name in spec.inputs[len(operands) :] if name in named]
+        return apply(spec, *operands, *rest, **named)
 
     described = [f"{a.name}={a.default!r}" if a.default is not None else a.name for a in spec.attributes]
     signature = ", ".join([*spec.inputs, *(["*", *described] if described else [])])
