@@ -30,6 +30,7 @@ from perfxlm.tokenizer import Tokenizer, load_from_folder, load_from_gguf
 from perfxlm.validation import shown
 from perfxlm.weights.gguf import GGUFFile
 from perfxlm.weights.loader import ModelFiles, open_model
+from perfxlm.weights.metadata import Metadata
 
 Message = Mapping[str, Any]
 
@@ -63,7 +64,7 @@ class LLM:
         self.model_path = files.path
         self.model_config = files.config
         self._generation = files.generation
-        self._tokenizer = None if skip_tokenizer_init else _load_tokenizer(Path(tokenizer or self.model_path))
+        self._tokenizer = None if skip_tokenizer_init else _load_tokenizer(tokenizer or files.tokenizer_source)
         self.plan = Plan.of(args, files)
         self.engine = self._make_engine(files)
         self.admission = Admission(self._facts(args.seed, args.max_logprobs), self._tokenizer)
@@ -278,8 +279,10 @@ def _with_kind(params: SamplingParams, kind: RequestOutputKind) -> SamplingParam
     return params
 
 
-def _load_tokenizer(path: Path) -> Tokenizer:
-    return load_from_folder(path) if path.is_dir() else load_from_gguf(GGUFFile.open(path))
+def _load_tokenizer(source: str | os.PathLike[str] | Metadata) -> Tokenizer:
+    if isinstance(source, Metadata):
+        return load_from_gguf(source)
+    return load_from_folder(source) if Path(source).is_dir() else load_from_gguf(GGUFFile.open(source))
 
 
 def _usable_processors() -> int:

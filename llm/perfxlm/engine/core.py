@@ -111,6 +111,7 @@ class EngineCore:
         if self._losses_in_a_row > MAX_LOSSES_IN_A_ROW:
             raise EngineStoppedError(f"the device was lost {self._losses_in_a_row} times in a row") from error
         _LOGGER.warning("device lost (%s): %d requests are computed again", error, len(self.scheduler.running))
+        del self.runner  # before the next one is made: both may not fit into memory
         self.runner = self._make_runner()
         for request in self.scheduler.running[::-1]:
             self.recompute(request)
