@@ -40,8 +40,7 @@ class Tokenizer(ABC):
     """
 
     def __init__(self, vocab_size: int, special: SpecialTokens, chat_templates: Mapping[str, str]) -> None:
-        """vocab_size: number of ids; special: ids with a meaning; chat_templates: the model's
-        own, by name ("default", "tool_use")."""
+        """special: ids with a meaning; chat_templates: the model's own, by name ("default", "tool_use")."""
         self.vocab_size = vocab_size
         self.special = special
         self.chat_templates = dict(chat_templates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -26,6 +27,7 @@ from perfxlm.tokenizer.sentencepiece_model import (
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
+_BYTE_PIECE = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 _HIDDEN = (PieceType.CONTROL, PieceType.UNKNOWN)
 
 
@@ -187,7 +189,7 @@ def _check_table(path: object, table: PieceTable) -> None:
         raise FileFormatError(path, "tokenizer.ggml.scores", f"token {index} has score {table.scores[index]}")
     for index in table.of_type(PieceType.BYTE):
         piece = table.piece(index)
-        if len(piece) != 6 or not piece.startswith(b"<0x") or not piece.endswith(b">"):
+        if not _BYTE_PIECE.fullmatch(piece):
             raise FileFormatError(path, "tokenizer.ggml.tokens", f"byte token {index} is {piece!r}, not <0xHH>")
 
 
