@@ -97,7 +97,7 @@ class NativeBackend(NativeCalls):
             struct.workspace, struct.workspace_bytes = address(self._workspace), self._workspace.nbytes
             status = self.library.lib.perfx_pool_run(self.pool, kernel.entry.run, struct)
         del keep
-        check(status, f"{call.op} on {self.device}")
+        check(status, f"{kernel.backend.name}: {call.op}")
 
     def fill_operand(self, tensor: Any, op: str, index: int, view: View, *, with_data: bool) -> None:
         """As for any library; constant weights are described as their tiles."""

@@ -57,4 +57,4 @@ class JoinedKernels(NativeCalls):
             status = kernel.entry.run(struct, self._thread)
             self._single_thread_ns += time.perf_counter_ns() - start
         del keep
-        check(status, f"{call.op} by {self.name}")
+        check(status, f"{self.name}: {call.op}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from perfxapi.backend import PlannedCall, Stop
+from perfxapi.backend import Kernel, PlannedCall, Stop
 from perfxapi.dims import Dim
 from perfxapi.errors import DeviceLostError, KernelError
 from perfxapi.memory import View
@@ -35,6 +35,7 @@ class NativeSegment:
         self._table = self._ffi.new("int64_t[]", max(len(names), 1))
         self._stopped = self._ffi.new("int32_t*")
         self._ops = [planned.call.op for planned in calls]
+        self._names_of = [_name(planned.kernel) for planned in calls]
         self._foreign = [not isinstance(planned.kernel, NativeKernel) for planned in calls]
         self._keep = [planned.call for planned in calls]
         for planned in calls:
@@ -77,11 +78,16 @@ class NativeSegment:
         if status == DISABLED and self._foreign[index]:
             return Stop(index, "")
         if status == DEVICE_LOST:
-            raise DeviceLostError(f"{self._ops[index]} on {self.backend.name}: device lost")
-        return Stop(index, f"{self.backend.name}: {self._ops[index]}: {status_text(status)}")
+            raise DeviceLostError(f"{self._names_of[index]}: {status_text(status)}")
+        return Stop(index, f"{self._names_of[index]}: {status_text(status)}")
 
     def profile(self, enabled: bool) -> list[tuple[str, int]]:
         """Turns per-call timing on or off; returns (op, nanoseconds so far) for each call."""
         self._lib.perfx_list_profile(self._list, int(enabled))
         times = self._lib.perfx_list_node_ns(self._list)
         return [(op, int(times[index])) for index, op in enumerate(self._ops)] if times != self._ffi.NULL else []
+
+
+def _name(kernel: Kernel) -> str:
+    """Whose kernel it is, and of which op."""
+    return f"{kernel.backend.name}: {kernel.op}" if isinstance(kernel, NativeKernel) else kernel.op
