@@ -40,7 +40,7 @@ class Tracer(Protocol):
 
 
 _choices: dict[Any, Choice] = {}
-_generation = -1
+_made_for: tuple[Any, ...] = ()
 Failures: TypeAlias = dict[Kernel, Exception]
 """Kernels that were tried in vain, and what they raised."""
 
@@ -153,16 +153,16 @@ def _signature(view: View) -> tuple[Any, ...]:
 
 
 def _cached_choice(call: OpCall, device: Device) -> Choice:
-    global _generation
-    if _generation != REGISTRY.generation or len(_choices) > _MAX_CACHED:
+    global _made_for
+    circumstances = REGISTRY.generation, settings()
+    if _made_for != circumstances or len(_choices) > _MAX_CACHED:
         _choices.clear()
-        _generation = REGISTRY.generation
+        _made_for = circumstances
     key = (
         call.op,
         device,
         tuple(map(_signature, call.inputs)),
         tuple(call.attributes.values()),
-        id(settings()),
         fallback_policy(),
     )
     choice = _choices.get(key)

@@ -15,7 +15,7 @@ from perfxapi.backend import REGISTRY, OpCall, PlannedCall
 from perfxapi.device import Device
 from perfxapi.dims import Dim
 from perfxapi.dispatch import Choice, Failures, choices, choose, run_call
-from perfxapi.errors import InvalidArgumentError, KernelError
+from perfxapi.errors import DeviceLostError, InvalidArgumentError, KernelError
 from perfxapi.graph.fuse import fuse
 from perfxapi.graph.ir import Graph, Node, Value, bind, symbols
 from perfxapi.graph.memory_plan import Lifetime, plan_memory
@@ -200,7 +200,11 @@ class Executable:
         assert self._segment is not None
         first = 0
         while True:
-            stop = self._segment.run(sizes, first)
+            try:
+                stop = self._segment.run(sizes, first)
+            except DeviceLostError as error:
+                REGISTRY.mark_lost(self.device, str(error))
+                raise
             last = len(self._planned) if stop is None else stop.index
             self._count(first, last)
             if self._foreign_space:
