@@ -226,7 +226,10 @@ class BackendRegistry:
                 raise PluginError(f"backend {entry.manifest.name!r} has device {device}, which is backend {owner!r}'s")
 
     def of_device(self, device: Device) -> BackendEntry:
-        """The backend that owns a device. Raises UnknownNameError for a device that none owns."""
+        """The backend that owns a device, loaded if need be. Raises UnknownNameError for a device that none owns."""
+        if device not in self._by_device:
+            for entry in self.serving(device.kind):
+                self.load(entry)
         try:
             return self._by_device[device]
         except KeyError:

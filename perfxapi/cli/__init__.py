@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", PerfXWarning)
             warnings.showwarning = _show_warning
             status: int = arguments.run(arguments)
             sys.stdout.flush()

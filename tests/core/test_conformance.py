@@ -1,0 +1,289 @@
+"""The conformance kit finds what is wrong with a kernel, and only that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plugin_files import install, run
+from simulated import SimulatedBackend
+
+import perfxapi as px
+from perfxapi.conformance import Case, all_cases, check_case, compare, verify
+from perfxapi.conformance.guard import guarded
+from perfxapi.conformance.report import Outcome, Report
+from perfxapi.errors import DeviceUnavailableError, UnknownNameError
+
+
+def outcomes(backend: SimulatedBackend, *ops: str) -> Iterator[Outcome]:
+    return (check_case(case, "sim", backend.device) for case in all_cases(ops))
+
+
+def test_cases_come_in_an_order_that_never_changes() -> None:
+    def named(case: Case) -> tuple[int, str, str, str]:
+        return case.number, case.spec.name, case.sample.label, case.arrangement
+
+    first = list(map(named, all_cases()))
+    assert first == list(map(named, all_cases()))
+    assert [number for number, *_ in first] == list(range(len(first)))
+    assert {spec.name for spec in px.ops.all_ops()} == {op for _, op, *_ in first}
+
+
+def test_every_storage_type_of_weights_is_covered() -> None:
+    found = {case.dtype.name for case in all_cases(["linear"])}
+    assert found == {"float32", "float16", "bfloat16", "q4_0", "q5_0", "q8_0", "q4_k", "q6_k"}
+
+
+def test_state_lives_on_the_device_that_is_checked(sim: SimulatedBackend) -> None:
+    found = list(outcomes(sim, "kv_write", "paged_attention", "rms_norm", "add", "linear"))
+    assert {outcome.status for outcome in found} == {"ok"}
+    assert sim.kernel("kv_write").num_launches > 0
+
+
+# ---- planted faults
+
+
+def planted(backend: SimulatedBackend, op: str, change: object) -> None:
+    """Makes the kernel of an op change its first output after it was computed rightly."""
+    kernel = backend.kernel(op)
+    launch = kernel.launch
+
+    def wrong(call: px.backend.OpCall) -> None:  # type: ignore[name-defined]
+        launch(call)
+        change(call)  # type: ignore[operator]
+
+    kernel.launch = wrong  # type: ignore[method-assign]
+
+
+def first_output(call: object) -> np.ndarray:
+    view = call.outputs[0]  # type: ignore[attr-defined]
+    return view.over(view.buffer.readable("sim")[0])
+
+
+def test_a_result_that_is_a_little_wrong_is_found(sim: SimulatedBackend) -> None:
+    def off(call: object) -> None:
+        values = first_output(call)
+        values *= np.float32(1 + 1e-4)
+
+    planted(sim, "rms_norm", off)
+    found = list(outcomes(sim, "rms_norm"))
+    wrong = [outcome for outcome in found if outcome.status == "wrong"]
+    assert wrong
+    assert {o.status for o in found if o.sample not in ("shape (0, 8)", "zeros")} == {"wrong"}
+    assert 0.5e-4 < wrong[0].error < 2e-4
+    assert "output 0: off by" in wrong[0].detail
+    assert str(wrong[0]).startswith("rms_norm float32 (shape (1, 640); contiguous): wrong: output 0: off by")
+
+
+def test_a_nan_is_found(sim: SimulatedBackend) -> None:
+    def spoil(call: object) -> None:
+        values = first_output(call)
+        if values.size > 4:
+            values.reshape(-1)[3] = np.nan
+
+    planted(sim, "add", spoil)
+    found = [o for o in outcomes(sim, "add") if o.status != "ok"]
+    assert "output 0: NaN or infinity differs at [3]: got nan, expected" in found[0].detail
+
+
+def test_a_nan_that_is_swallowed_is_found(sim: SimulatedBackend) -> None:
+    planted(sim, "exp", lambda call: np.nan_to_num(first_output(call), copy=False))
+    assert {o.sample for o in outcomes(sim, "exp") if o.status == "wrong"} == {"NaN"}
+
+
+def test_an_operand_that_is_written_is_found(sim: SimulatedBackend) -> None:
+    def scribble(call: object) -> None:
+        view = call.inputs[0]  # type: ignore[attr-defined]
+        view.over(view.buffer.writable("sim")[0])[...] = 0
+
+    planted(sim, "tanh", scribble)
+    wrong = [o for o in outcomes(sim, "tanh") if o.status == "wrong"]
+    assert "x (which the op does not write): off by" in wrong[0].detail
+
+
+def test_a_wrong_write_to_the_cache_is_found(sim: SimulatedBackend) -> None:
+    def off_by_one(call: object) -> None:
+        view = call.inputs[4]  # type: ignore[attr-defined]
+        cache = view.over(view.buffer.readable("sim")[0])
+        cache[...] = np.roll(cache, 1, axis=2)
+
+    planted(sim, "kv_write", off_by_one)
+    wrong = [o for o in outcomes(sim, "kv_write") if o.status == "wrong"]
+    assert wrong
+    assert wrong[0].detail.startswith("v_cache: ")
+
+
+def test_an_error_and_a_refusal_are_told_apart(sim: SimulatedBackend) -> None:
+    sim.kernel("exp").raises = RuntimeError("no queue")
+    sim.kernel("tanh").refusal = "sim: tanh declines"
+    del sim.table["silu"]
+    report = Report("sim", "sim:0", outcomes(sim, "exp", "tanh", "silu", "sigmoid"))
+    assert {o.op: (o.status, o.detail) for o in report.outcomes} == {
+        "exp": ("error", "RuntimeError: no queue"),
+        "tanh": ("declined", "sim: tanh declines"),
+        "silu": ("declined", "sim has no kernel for silu"),
+        "sigmoid": ("ok", ""),
+    }
+    assert {o.op for o in report.failures} == {"exp"}
+    assert [report.cell(op, "float32") for op in ("exp", "tanh", "sigmoid")] == ["ERROR", "no", "yes"]
+    assert (report.share("tanh"), report.share("sigmoid"), report.share()) == (0, 1, 0.5)
+    assert report.cell("exp", "q4_0") == ""
+
+
+# ---- comparing
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "problem"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], None),
+        ([1.0, 2.0000001], [1.0, 2.0], None),
+        ([1.0, 2.001], [1.0, 2.0], r"off by 0.001, 2e-06 is allowed, at \[1\]: got 2.001, expected 2.0"),
+        ([np.nan], [np.nan], None),
+        ([np.nan], [0.0], "NaN or infinity differs"),
+        ([0.0], [np.nan], "NaN or infinity differs"),
+        ([np.inf], [np.inf], None),
+        ([np.inf], [-np.inf], "NaN or infinity differs"),
+        ([1e-30], [0.0], "off by 1e-30, 0 is allowed"),
+        ([[1.0]], [1.0], "wrong shape"),
+    ],
+)
+def test_comparing(got: list[float], expected: list[float], problem: str | None) -> None:
+    mismatch = compare(np.array(got), np.array(expected), 1e-6)
+    if problem is None:
+        assert mismatch is None
+    else:
+        with pytest.raises(AssertionError, match=problem):
+            raise AssertionError(str(mismatch))
+
+
+def test_integers_must_be_equal() -> None:
+    assert compare(np.int32([1, 2]), np.int32([1, 2]), 1.0) is None
+    assert str(compare(np.int32([1, 3]), np.int32([1, 2]), 1.0)) == "not equal at [1]: got 3, expected 2"
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 100, 4096, 10_000])
+@pytest.mark.parametrize("guard_after", [True, False])
+def test_guarded_memory_is_memory(nbytes: int, guard_after: bool) -> None:
+    memory = guarded(nbytes, guard_after=guard_after)
+    memory[:] = 7
+    assert memory.nbytes == nbytes
+    edge = memory.__array_interface__["data"][0] + (nbytes if guard_after else 0)
+    assert nbytes == 0 or edge % 4096 == 0
+
+
+# ---- in child processes
+
+FAULTY = """
+from perfxapi.backend import Backend, BackendManifest
+from perfxapi.device import Device
+from perfxapi.hookspecs import hookimpl
+from perfxapi.ops.spec import op_spec
+from perfxapi.reference import ReferenceKernel
+import cffi, numpy as np, os, time
+
+ffi = cffi.FFI()
+ffi.cdef("void* memset(void* to, int value, size_t count);")
+libc = ffi.dlopen(None)
+
+def past(view, where):
+    start = view.buffer.readable()[0].__array_interface__["data"][0]
+    libc.memset(ffi.cast("void*", start + where), 0, 1)
+
+class Past(ReferenceKernel):
+    def launch(self, call):
+        super().launch(call)
+        past(call.outputs[0], call.outputs[0].nbytes)
+
+class Before(ReferenceKernel):
+    def launch(self, call):
+        super().launch(call)
+        past(call.outputs[0], -1)
+
+class Hang(ReferenceKernel):
+    def launch(self, call):
+        time.sleep(100)
+
+class Exit(ReferenceKernel):
+    def launch(self, call):
+        print("goodbye", flush=True)
+        os._exit(7)
+
+class Loud(ReferenceKernel):
+    def launch(self, call):
+        print("computing ...")
+        super().launch(call)
+
+class Faulty(Backend):
+    def __init__(self):
+        kinds = {"exp": Past, "tanh": Before, "silu": Hang, "softcap": Exit, "sigmoid": Loud}
+        self.table = {op: kind(op_spec(op)) for op, kind in kinds.items()}
+    def devices(self):
+        return (Device("faulty", 0, "faulty"),)
+    def kernels(self, op):
+        return (self.table[op],) if op in self.table else ()
+
+@hookimpl
+def register_backends(register):
+    register(BackendManifest("faulty", Faulty, ("faulty",), priority=-200))
+"""
+
+
+def verified(folder: Path, *ops: str, seconds: float = 20) -> tuple[int, Report, str]:
+    install(folder, "perfxapi-backend-faulty", "faulty", FAULTY)
+    options = [argument for op in ops for argument in ("--op", op)]
+    arguments = ["verify", "faulty", "--json", "--seconds", str(seconds), *options]
+    done = run(folder, "-c", f"import sys; from perfxapi.cli import main; sys.exit(main({arguments!r}))")
+    found = json.loads(done.stdout)["outcomes"]
+    return done.returncode, Report("faulty", "faulty:0", [Outcome(**outcome) for outcome in found]), done.stderr
+
+
+def test_writing_past_an_end_is_found_and_the_rest_is_still_checked(tmp_path: Path) -> None:
+    status, report, said = verified(tmp_path, "exp", "tanh", "sigmoid")
+    assert status == 1
+    # every other case has the guard at that end
+    assert {o.status for o in report.outcomes if o.op == "exp"} == {"ok", "crashed"}
+    assert {o.detail for o in report.failures} <= {"SIGSEGV", "SIGBUS"}
+    assert {o.op for o in report.failures} == {"exp", "tanh"}
+    assert {o.status for o in report.outcomes if o.op == "sigmoid"} == {"ok"}, "what it prints is not in the way"
+    assert report.cell("exp", "float32") == "CRASHED"
+    assert "exp float32 (" in said
+
+
+def test_a_kernel_that_hangs_or_ends_the_process_is_found(tmp_path: Path) -> None:
+    status, report, _ = verified(tmp_path, "softcap", seconds=10)
+    assert status == 1
+    assert [(o.status, o.detail) for o in report.failures] == [("crashed", "exit status 7: goodbye")]
+    source = FAULTY.replace('"silu": Hang', '"softcap": Hang').replace('"softcap": Exit, ', "")
+    folder = tmp_path / "hang"
+    folder.mkdir()
+    install(folder, "perfxapi-backend-faulty", "faulty", source)
+    arguments = ["verify", "faulty", "--json", "--seconds", "3", "--op", "softcap"]
+    done = run(folder, "-c", f"import sys; from perfxapi.cli import main; sys.exit(main({arguments!r}))")
+    (outcome,) = json.loads(done.stdout)["outcomes"]
+    assert (outcome["status"], outcome["detail"]) == ("hung", "no answer within 3 s")
+    assert done.returncode == 1
+
+
+def test_the_reference_passes_its_own_samples() -> None:
+    report = verify("numpy", ["add", "exp", "rms_norm", "embedding", "topk", "sample", "kv_write"])
+    assert report.failures == []
+    assert report.share() == 1
+
+
+def test_what_is_not_there_is_not_verified() -> None:
+    with pytest.raises(DeviceUnavailableError, match="pip install perfxapi-backend-opencl"):
+        verify("opencl")
+    with pytest.raises(UnknownNameError, match="unknown device 'opencll'"):
+        verify("opencll")
+    with pytest.raises(UnknownNameError, match="unknown op 'expp'"):
+        verify("numpy", ["expp"])
+
+
+def test_the_cpu_backend_conforms() -> None:
+    report = verify("cpu")
+    assert [str(outcome) for outcome in report.failures] == []
+    assert report.share() > 0.85
