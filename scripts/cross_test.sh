@@ -18,8 +18,9 @@ flags=()
 if command -v "$architecture-linux-gnu-g++" >/dev/null; then
   flags+=("-DCMAKE_CXX_COMPILER=$architecture-linux-gnu-g++")
 else
+  # Static programs need no loader of the other architecture; zig links those with musl only.
   scripts/install.sh .venv/bin/python ziglang
-  printf '#!/bin/sh\nexec "%s" -m ziglang c++ -target %s-linux-gnu.2.35 "$@"\n' "$PWD/.venv/bin/python" "$architecture" >"$build/zig-c++"
+  printf '#!/bin/sh\nexec "%s" -m ziglang c++ -target %s-linux-musl "$@"\n' "$PWD/.venv/bin/python" "$architecture" >"$build/zig-c++"
   chmod +x "$build/zig-c++"
   flags+=("-DCMAKE_CXX_COMPILER=$build/zig-c++")
 fi
