@@ -249,6 +249,11 @@ class BackendRegistry:
         self._lost[device] = f"{device} was lost ({reason})"
         self.generation += 1
 
+    def restore(self, device: Device) -> None:
+        """Puts a device that was lost back in use. What it held is gone."""
+        if self._lost.pop(device, None) is not None:
+            self.generation += 1
+
     def lost(self, device: Device) -> str:
         """Why a device is out of use; empty while it works."""
         return self._lost.get(device, "")

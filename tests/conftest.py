@@ -33,8 +33,9 @@ CHAT_TEMPLATE = (
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    """Every test starts with an empty ledger, unread settings and no warning given yet."""
+    """Every test starts with an empty ledger, unread settings, no warning given yet, and leaves no device lost."""
     from perfxapi import policy
+    from perfxapi.backend import REGISTRY
     from perfxapi.ledger import LEDGER
     from perfxapi.settings import settings
 
@@ -43,6 +44,8 @@ def _fresh() -> Iterator[None]:
     settings.cache_clear()
     yield
     settings.cache_clear()
+    for device in [device for entry in REGISTRY.entries() for device in entry.device_list]:
+        REGISTRY.restore(device)
 
 
 @pytest.fixture
