@@ -119,8 +119,8 @@ typedef struct PxKernel {
   PxKernelFn run;
 } PxKernel;
 
-/* Kernels compiled for one instruction set. A variant may hold few kernels: an op is looked for in the supported variants,
- * best first. */
+/* Kernels compiled for one instruction set. One variant is chosen, and only its kernels are used: a kernel that has nothing
+ * special for an instruction set stands in the tables of several. */
 typedef struct PxVariant {
   const char* name;        /* "scalar", "avx2", "avx512", "avx512vnni", ... */
   int32_t (*supported)(void); /* can this machine run it? */
