@@ -1,11 +1,12 @@
 // Speed of the matrix-product kernels, against what the machine can do.
 //
-//   cmake -S backends/cpu -B build -DPERFX_TESTS=ON && cmake --build build --target linear_bench && build/linear_bench [threads]
+//   cmake -S backends/cpu -B build -DPERFX_TESTS=ON && cmake --build build --target linear_bench && build/linear_bench
+//   [threads]
 //
-// Prints, for each case, the minimum over many short runs: the machine may be shared. Vectors by matrices (one token) are
-// given in GB/s of packed weights, taken from more matrices than the last-level cache holds, beside the speed of only
-// reading memory; products of 512 tokens in 10^9 operations a second (a multiplication and an addition are two), beside the
-// speed of the multiply instruction alone.
+// Prints, for each case, the minimum over many short runs: the machine may be shared. Vectors by matrices (one token)
+// are given in GB/s of packed weights, taken from more matrices than the last-level cache holds, beside the speed of
+// only reading memory; products of 512 tokens in 10^9 operations a second (a multiplication and an addition are two),
+// beside the speed of the multiply instruction alone.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -24,9 +25,7 @@ namespace {
 constexpr int64_t kCold = 192 << 20;  // bytes of weights that are cycled through
 constexpr double kSeconds = 0.6;      // for each case
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // The smallest time of one call of `run`, over kSeconds.
 template <class Run>
@@ -42,7 +41,8 @@ double fastest(Run run) {
 }
 
 struct Bytes {
-  explicit Bytes(int64_t size) : data(static_cast<unsigned char*>(std::aligned_alloc(64, size_t(size + 63) / 64 * 64))) {
+  explicit Bytes(int64_t size)
+      : data(static_cast<unsigned char*>(std::aligned_alloc(64, size_t(size + 63) / 64 * 64))) {
     std::memset(data, 0x3f, size_t(size));  // a harmless number in every format
   }
   ~Bytes() { std::free(data); }
@@ -89,8 +89,10 @@ __attribute__((target("avx512f,avx512vnni"))) int32_t multiply_only(const PxCall
 int32_t num_threads = 2;
 PxPool* pool = nullptr;
 
-void run(PxKernelFn kernel, int32_t num_inputs, std::vector<PxTensor> operands, std::vector<PxAttr> attrs, void* memory) {
-  PxCall call = {num_inputs, int32_t(operands.size()), int32_t(attrs.size()), 0, operands.data(), attrs.data(), memory, 0};
+void run(PxKernelFn kernel, int32_t num_inputs, std::vector<PxTensor> operands, std::vector<PxAttr> attrs,
+         void* memory) {
+  PxCall call = {num_inputs, int32_t(operands.size()), int32_t(attrs.size()), 0, operands.data(), attrs.data(), memory,
+                 0};
   if (perfx_pool_run(pool, kernel, &call) != PX_OK) std::abort();
 }
 
@@ -106,11 +108,11 @@ struct Case {
   int64_t rows, columns;
 };
 
-constexpr Case kCases[] = {
-    {"q8_0", PX_Q8_0, 262144, 640}, {"q8_0", PX_Q8_0, 2048, 640},  {"q5_0", PX_Q5_0, 2048, 640},
-    {"q5_0", PX_Q5_0, 640, 2048},   {"q4_0", PX_Q4_0, 4096, 4096}, {"q4_k", PX_Q4_K, 4096, 4096},
-    {"q6_k", PX_Q6_K, 4096, 4096},  {"f32", PX_FLOAT32, 2048, 640}, {"f16", PX_FLOAT16, 2048, 640},
-    {"bf16", PX_BFLOAT16, 2048, 640}};
+constexpr Case kCases[] = {{"q8_0", PX_Q8_0, 262144, 640}, {"q8_0", PX_Q8_0, 2048, 640},
+                           {"q5_0", PX_Q5_0, 2048, 640},   {"q5_0", PX_Q5_0, 640, 2048},
+                           {"q4_0", PX_Q4_0, 4096, 4096},  {"q4_k", PX_Q4_K, 4096, 4096},
+                           {"q6_k", PX_Q6_K, 4096, 4096},  {"f32", PX_FLOAT32, 2048, 640},
+                           {"f16", PX_FLOAT16, 2048, 640}, {"bf16", PX_BFLOAT16, 2048, 640}};
 
 // Seconds of linear with `tokens` tokens; the weights come from `copies` matrices in turn.
 double time_linear(const PxVariant& variant, const Case& shape, int64_t tokens, int64_t format, int64_t copies) {
@@ -143,7 +145,8 @@ void bench_variant(const PxVariant& variant) {
       if ((format == 0) != (shape.dtype < PX_Q4_0)) continue;
       const double one = time_linear(variant, shape, 1, format, bytes < kCold ? kCold / bytes : 1);
       std::printf("%-11s %-5s %7lld x %-5lld %-8s 1 token %9.1f us %6.2f GB/s", variant.name, shape.name,
-                  (long long)shape.rows, (long long)shape.columns, formats[format], one * 1e6, double(bytes) / one * 1e-9);
+                  (long long)shape.rows, (long long)shape.columns, formats[format], one * 1e6,
+                  double(bytes) / one * 1e-9);
       if (shape.rows <= 4096) {
         const double many = time_linear(variant, shape, 512, format, 1);
         const double operations = 2.0 * 512 * double(shape.rows) * double(shape.columns);
@@ -165,7 +168,8 @@ void bench_machine() {
     constexpr int64_t count = 20000;
     operands = {matrix(nullptr, PX_UINT8, PX_STRIDED, count, 1)};
     const double time = fastest([&] { run(multiply_only, 1, operands, {}, nullptr); });
-    std::printf("vpdpbusd, %d threads: %.1f Gop/s of bytes\n", num_threads, double(count) * 12 * 128 * num_threads / time * 1e-9);
+    std::printf("vpdpbusd, %d threads: %.1f Gop/s of bytes\n", num_threads,
+                double(count) * 12 * 128 * num_threads / time * 1e-9);
   }
 #endif
 }

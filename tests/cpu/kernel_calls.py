@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import perfxapi_backend_cpu
 
+import perfxapi_backend_cpu
 from perfxapi import dtypes
 from perfxapi.dtypes import DType
 from perfxapi.native import NativeLibrary

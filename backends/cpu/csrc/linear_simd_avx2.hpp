@@ -70,27 +70,26 @@ struct Simd {
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(codes, 8 * column), _mm256_set1_epi32(255)));
   }
 
-  /* What linear_activations.hpp does in portable_quantize_block, eight columns to a register. */
-  template <ActivationFormat format>
-  static void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
+  /* largest_bits and round_block do what portable_largest_bits and portable_round_block do. */
+  static uint32_t largest_bits(const float* x) {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
     __m256i largest = _mm256_setzero_si256();
     for (int i = 0; i < kBlock; i += 8)
       largest = _mm256_max_epu32(largest, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
     __m128i four = _mm_max_epu32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
     four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
-    four = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0xb1));
-    const BlockScale scale = block_scale<format>(uint32_t(_mm_cvtsi128_si32(four)));
-    int32_t sums[2];
+    return uint32_t(_mm_cvtsi128_si32(_mm_max_epu32(four, _mm_shuffle_epi32(four, 0xb1))));
+  }
+  template <ActivationFormat format>
+  static void round_block(const float* x, float inverse, Byte* to, int32_t* sums) {
     for (int half = 0; half < 2; ++half) {
-      const __m256i codes0 = round_codes(_mm256_loadu_ps(x + 16 * half), scale.inverse, level_of<format>());
-      const __m256i codes1 = round_codes(_mm256_loadu_ps(x + 16 * half + 8), scale.inverse, level_of<format>());
+      const __m256i codes0 = round_codes(_mm256_loadu_ps(x + 16 * half), inverse, level_of<format>());
+      const __m256i codes1 = round_codes(_mm256_loadu_ps(x + 16 * half + 8), inverse, level_of<format>());
       sums[half] = sum_of(_mm256_add_epi32(codes0, codes1));
       /* columns 0, 2, 1, 3 of each four; the packing works on 128-bit halves, which are put right afterwards */
       const __m256i words = _mm256_packs_epi32(_mm256_shuffle_epi32(codes0, 0xd8), _mm256_shuffle_epi32(codes1, 0xd8));
       _mm256_storeu_si256((__m256i*)(to + 32 * half), _mm256_permute4x64_epi64(words, 0xd8));
     }
-    put_fields(scale.scale, sums[0], sums[1], fields, stride);
   }
   static __m256i round_codes(__m256 x, float inverse, float level) {
     const __m256 scaled = _mm256_mul_ps(x, _mm256_set1_ps(inverse));

@@ -72,18 +72,26 @@ struct Simd {
     return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(codes, 8 * column), _mm512_set1_epi32(255)));
   }
 
-  /* What linear_activations.hpp does in portable_quantize_block, 16 columns to a register. */
-  template <ActivationFormat format>
-  static void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
-    const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+  /* largest_bits and round_block do what portable_largest_bits and portable_round_block do. */
+  static uint32_t largest_bits(const float* x) {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    const __m512i bits0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
-    const __m512i bits1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
-    const BlockScale scale = block_scale<format>(_mm512_reduce_max_epu32(_mm512_max_epu32(bits0, bits1)));
-    const __m512i codes0 = round_codes(x0, scale.inverse, level_of<format>());
-    const __m512i codes1 = round_codes(x1, scale.inverse, level_of<format>());
+    const __m512i bits0 = _mm512_and_si512(_mm512_castps_si512(_mm512_loadu_ps(x)), magnitude);
+    const __m512i bits1 = _mm512_and_si512(_mm512_castps_si512(_mm512_loadu_ps(x + 16)), magnitude);
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(bits0, bits1));
+  }
+  template <ActivationFormat format>
+  static void round_block(const float* x, float inverse, Byte* to, int32_t* sums) {
+    const __m512i codes0 = round_codes(_mm512_loadu_ps(x), inverse, level_of<format>());
+    const __m512i codes1 = round_codes(_mm512_loadu_ps(x + 16), inverse, level_of<format>());
     ActivationLayout::template store<format>(codes0, codes1, to);
-    put_fields(scale.scale, _mm512_reduce_add_epi32(codes0), _mm512_reduce_add_epi32(codes1), fields, stride);
+    /* both sums in one tree of additions */
+    const __m256i eight0 = _mm256_add_epi32(_mm512_castsi512_si256(codes0), _mm512_extracti64x4_epi64(codes0, 1));
+    const __m256i eight1 = _mm256_add_epi32(_mm512_castsi512_si256(codes1), _mm512_extracti64x4_epi64(codes1, 1));
+    const __m256i pairs =
+        _mm256_add_epi32(_mm256_unpacklo_epi64(eight0, eight1), _mm256_unpackhi_epi64(eight0, eight1));
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    _mm_storel_epi64((__m128i*)sums, _mm_shuffle_epi32(two, 0x08));
   }
   static __m512i round_codes(__m512 x, float inverse, float level) {
     const __m512 scaled = _mm512_mul_ps(x, _mm512_set1_ps(inverse));
@@ -93,28 +101,27 @@ struct Simd {
   }
 
 #ifdef __AVX512VNNI__
-  /* BytePlanes, from registers. */
+  /* BytePlanes, from registers: packing to words and to bytes works on 128-bit lanes, so that a lane ends as four
+   * quads, of the high bytes of codes0 and codes1 and of their low bytes; the permutation collects each kind. */
   struct ActivationLayout : BytePlanes {
     template <ActivationFormat format>
     static void store(__m512i codes0, __m512i codes1, Byte* to) {
+      const __m512i quads = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      const __m512i words = _mm512_packs_epi32(codes0, codes1), low_byte = _mm512_set1_epi16(255);
       if constexpr (format == kInt16) {
-        store_bytes(high_bytes(codes0), high_bytes(codes1), to);
-        to += kBlock;
+        const __m512i high = _mm512_srli_epi16(_mm512_add_epi16(words, _mm512_set1_epi16(128)), 8);
+        const __m512i bytes = _mm512_packus_epi16(high, _mm512_and_si512(words, low_byte));
+        _mm512_storeu_si512(to, _mm512_permutexvar_epi32(quads, bytes));
+      } else {
+        const __m512i bytes = _mm512_permutexvar_epi32(quads, _mm512_packs_epi16(words, words));
+        _mm256_storeu_si256((__m256i*)to, _mm512_castsi512_si256(bytes));
       }
-      store_bytes(codes0, codes1, to);
-    }
-    static __m512i high_bytes(__m512i codes) {
-      return _mm512_srai_epi32(_mm512_add_epi32(codes, _mm512_set1_epi32(128)), 8);
-    }
-    static void store_bytes(__m512i codes0, __m512i codes1, Byte* to) {
-      _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(codes0));
-      _mm_storeu_si128((__m128i*)(to + 16), _mm512_cvtepi32_epi8(codes1));
     }
   };
   static Codes operand(Codes codes) { return codes; }
 
-  /* sums + weights times the four signed bytes at `x`, the same for all rows. Written out because GCC 12 does not broadcast
-   * in the instruction itself, and the extra instructions would cost half of the speed. */
+  /* sums + weights times the four signed bytes at `x`, the same for all rows. Written out because GCC 12 does not
+   * broadcast in the instruction itself, and the extra instructions would cost half of the speed. */
   static I32 multiply_quad(I32 sums, Codes weights, const Byte* x) {
     asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(weights), "m"(*reinterpret_cast<const Quad*>(x)));
     return sums;

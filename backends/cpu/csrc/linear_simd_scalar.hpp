@@ -100,9 +100,10 @@ struct Simd {
     return make<F32>([&](int i) { return float(codes.byte[4 * i + column]); });
   }
 
+  static uint32_t largest_bits(const float* x) { return portable_largest_bits(x); }
   template <ActivationFormat format>
-  static void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
-    portable_quantize_block<ActivationLayout, format>(x, to, fields, stride);
+  static void round_block(const float* x, float inverse, Byte* to, int32_t* sums) {
+    portable_round_block<ActivationLayout, format>(x, inverse, to, sums);
   }
 
   static Codes operand(Codes codes) { return codes; }

@@ -84,50 +84,29 @@ constexpr float level_of() {
   return format == kInt8 ? 127.0f : 32512.0f;
 }
 
-struct BlockScale {
-  float scale, inverse;
-};
-
-/* From the largest magnitude's bit pattern. As bit patterns a NaN is larger than all numbers, so it makes the scale NaN. */
-template <ActivationFormat format>
-inline BlockScale block_scale(uint32_t largest) {
-  const float amax = bit_cast<float>(largest);
-  return {amax / level_of<format>(), amax > 0.0f ? level_of<format>() / amax : 0.0f};
-}
-
-/* Writes a block's fields, `stride` 32-bit words apart; `first` and `last` are the sums of its halves' codes. */
-inline void put_fields(float scale, int32_t first, int32_t last, Byte* fields, int stride) {
-  const int32_t sum = first + last;
-  const auto put = [&](Field field, auto value) { std::memcpy(fields + 4 * field * stride, &value, 4); };
-  put(kScale, scale);
-  put(kScaledSum, scale * float(sum));
-  put(kCorrection8, -8 * sum);
-  put(kCorrection16, -16 * sum);
-  put(kCorrection128, -128 * sum);
-  put(kCorrection32First, -32 * first);
-  put(kCorrection32Last, -32 * last);
-}
-
-/* Quantizes 32 values: codes to `to`, and the fields. What is NaN (also infinity * 0) gets the code 0; codes are rounded
- * half to even by adding 1.5 * 2^23. A vector layer may do the same in its own instructions. */
-template <class Layout, ActivationFormat format>
-inline void portable_quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
-  constexpr float level = level_of<format>(), rounder = 12582912.0f;
+/* The bit pattern of the largest magnitude of 32 values. As bit patterns a NaN is larger than all numbers. */
+inline uint32_t portable_largest_bits(const float* x) {
   uint32_t largest = 0;
   for (int i = 0; i < kBlock; ++i) largest = larger(largest, bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
-  const BlockScale scale = block_scale<format>(largest);
+  return largest;
+}
+
+/* Writes the codes of 32 values to `to`, and the sums of the codes of each half. What is NaN (also infinity * 0) gets
+ * the code 0; codes are rounded half to even by adding 1.5 * 2^23. */
+template <class Layout, ActivationFormat format>
+inline void portable_round_block(const float* x, float inverse, Byte* to, int32_t* sums) {
+  constexpr float level = level_of<format>(), rounder = 12582912.0f;
   int32_t codes[kBlock];
   for (int i = 0; i < kBlock; ++i) {
-    float code = x[i] * scale.inverse;
+    float code = x[i] * inverse;
     code = code == code ? code : 0.0f;
     code = code > -level ? code : -level;
     code = code < level ? code : level;
     codes[i] = bit_cast<int32_t>(code + rounder) - bit_cast<int32_t>(rounder);
   }
   Layout::template store<format>(codes, to);
-  int32_t sums[2] = {0, 0};
+  sums[0] = sums[1] = 0;
   for (int i = 0; i < kBlock; ++i) sums[i / (kBlock / 2)] += codes[i];
-  put_fields(scale.scale, sums[0], sums[1], fields, stride);
 }
 
 /* Where the activations of a call lie in the workspace. */
@@ -150,36 +129,83 @@ class Activations {
   int64_t tokens() const { return tokens_; }
   const Byte* group(int64_t first_token) const { return memory_ + first_token * bytes_per_token(format_, columns_); }
 
-  /* Prepares tokens first, ..., last - 1. */
-  void prepare(int64_t first, int64_t last) const {
-    for (int64_t begin = 0; begin < last;) {
+  int64_t group_bytes(int size) const { return size * bytes_per_token(format_, columns_); }
+
+  /* The work of preparing is cut into units: the columns of one strip for the tokens of one group. */
+  int64_t num_units() const { return num_groups() * num_strips(); }
+  void prepare(int64_t first_unit, int64_t last_unit) const {
+    int64_t begin = 0;
+    for (int64_t unit = 0; unit < last_unit; unit += num_strips()) {
       const int size = group_size<Target>(tokens_ - begin);
-      for (int i = 0; i < size; ++i)
-        if (begin + i >= first && begin + i < last) prepare_token(begin, i, size);
+      const int64_t first = larger<int64_t>(first_unit - unit, 0), last = smaller(last_unit - unit, num_strips());
+      for (int64_t strip = first; strip < last; ++strip) prepare_strip(begin, size, strip);
       begin += size;
     }
   }
 
  private:
   using Layout = typename Target::ActivationLayout;
+  static constexpr int kStrip = 16; /* blocks quantized together, so that none waits for its own scale */
 
-  void prepare_token(int64_t begin, int index, int size) const {
-    const float* x = row_of<const float>(x_, begin + index);
-    Byte* to = memory_ + begin * bytes_per_token(format_, columns_);
-    if (format_ == kInt16) {
-      quantize<kInt16>(x, index, size, to);
-    } else if (format_ == kInt8) {
-      quantize<kInt8>(x, index, size, to);
-    } else {
-      for (int64_t k = 0; k < columns_; ++k) std::memcpy(to + 4 * (k * size + index), x + k, 4);
+  int64_t num_strips() const { return ceil_divide(columns_, kStrip * kBlock); }
+  int64_t num_groups() const {
+    int64_t count = 0;
+    for (int64_t begin = 0; begin < tokens_; ++count) begin += group_size<Target>(tokens_ - begin);
+    return count;
+  }
+
+  void prepare_strip(int64_t begin, int size, int64_t strip) const {
+    const int64_t column = strip * kStrip * kBlock;
+    const int64_t count = smaller<int64_t>(kStrip * kBlock, columns_ - column);
+    Byte* to = memory_ + begin * bytes_per_token(format_, columns_) + size * bytes_per_token(format_, column);
+    for (int i = 0; i < size; ++i) {
+      const float* x = row_of<const float>(x_, begin + i) + column;
+      if (format_ == kInt16) {
+        quantize_strip<kInt16>(x, int(count / kBlock), i, size, to);
+      } else if (format_ == kInt8) {
+        quantize_strip<kInt8>(x, int(count / kBlock), i, size, to);
+      } else {
+        for (int64_t k = 0; k < count; ++k) std::memcpy(to + 4 * (k * size + i), x + k, 4);
+      }
     }
   }
+
   template <ActivationFormat format>
-  void quantize(const float* x, int index, int size, Byte* to) const {
+  static constexpr int block_bytes() {
+    return Layout::template bytes<format>() + 4 * kNumFields;
+  }
+
+  template <ActivationFormat format>
+  static void quantize_strip(const float* x, int count, int index, int size, Byte* to) {
     constexpr int code_bytes = Layout::template bytes<format>();
-    for (int64_t k = 0; k < columns_; k += kBlock) {
-      Target::template quantize_block<format>(x + k, to + index * code_bytes, to + size * code_bytes + 4 * index, size);
-      to += size * (code_bytes + 4 * kNumFields);
+    constexpr float level = level_of<format>();
+    uint32_t largest[kStrip] = {};
+    float scales[kStrip], inverses[kStrip];
+    int32_t sums[kStrip][2] = {};
+    int32_t fields[kNumFields][kStrip];
+    for (int b = 0; b < count; ++b) largest[b] = Target::largest_bits(x + b * kBlock);
+    for (int b = 0; b < kStrip; ++b) {
+      const float amax = bit_cast<float>(largest[b]);
+      scales[b] = amax / level;
+      inverses[b] = amax > 0.0f ? level / amax : 0.0f;
+    }
+    for (int b = 0; b < count; ++b) {
+      Byte* codes = to + b * size * block_bytes<format>() + index * code_bytes;
+      Target::template round_block<format>(x + b * kBlock, inverses[b], codes, sums[b]);
+    }
+    for (int b = 0; b < kStrip; ++b) {
+      const int32_t first = sums[b][0], last = sums[b][1];
+      fields[kScale][b] = bit_cast<int32_t>(scales[b]);
+      fields[kScaledSum][b] = bit_cast<int32_t>(scales[b] * float(first + last));
+      fields[kCorrection8][b] = -8 * (first + last);
+      fields[kCorrection16][b] = -16 * (first + last);
+      fields[kCorrection128][b] = -128 * (first + last);
+      fields[kCorrection32First][b] = -32 * first;
+      fields[kCorrection32Last][b] = -32 * last;
+    }
+    for (int b = 0; b < count; ++b) {
+      Byte* place = to + size * (b * block_bytes<format>() + code_bytes) + 4 * index;
+      for (int field = 0; field < kNumFields; ++field) std::memcpy(place + 4 * field * size, &fields[field][b], 4);
     }
   }
 

@@ -31,7 +31,7 @@ struct Product {
   Product(const PxTensor& tensor, ActivationFormat format, int64_t tokens)
       : weight(tensor),
         format(format),
-        expands(is_quantized(tensor.dtype) && (tokens > Target::kMaxPackedTokens || format == kFloat32)) {
+        expands(is_quantized(tensor.dtype) && (!Target::reads_packed(tokens) || format == kFloat32)) {
     expanded_bytes = expands ? Target::expanded_bytes(weight.dtype, format, weight.columns) : 0;
     num_blocks = format == kFloat32 ? weight.columns
                  : expands          ? weight.columns / kBlock
@@ -41,7 +41,7 @@ struct Product {
   /* Bytes of a tile as the tile kernel reads it. */
   int64_t tile_bytes() const { return expands ? expanded_bytes : weight.tile_bytes; }
   int64_t tiles_per_chunk(int64_t total_tiles, int64_t tokens, int32_t num_threads) const {
-    const int64_t fair = larger<int64_t>(1, total_tiles / (8 * int64_t{num_threads}));
+    const int64_t fair = larger<int64_t>(1, total_tiles / (int64_t{tokens > 1 ? 4 : 8} * num_threads));
     return smaller(fair, tokens > 1 ? tiles_in_cache() : kMaxTilesPerChunk);
   }
   int64_t scratch_bytes() const { return expands ? tiles_in_cache() * expanded_bytes : 0; }
@@ -99,11 +99,11 @@ Activations<Target> prepare_activations(const PxCall* call, const PxThread* thre
                                         ActivationFormat format) {
   const PxTensor& x = call->operands[0];
   const Activations<Target> activations(format, x, workspace.activations(call, thread->index));
-  const int64_t tokens = x.shape[0];
+  const int64_t num_units = activations.num_units();
   if (workspace.each_thread_prepares()) {
-    activations.prepare(0, tokens);
+    activations.prepare(0, num_units);
   } else {
-    activations.prepare(tokens * thread->index / thread->count, tokens * (thread->index + 1) / thread->count);
+    activations.prepare(num_units * thread->index / thread->count, num_units * (thread->index + 1) / thread->count);
     thread->barrier(thread);
   }
   return activations;
@@ -124,11 +124,15 @@ void multiply_tiles(const Product<Target> (&products)[count], const Activations<
     const int size = group_size<Target>(x.tokens() - token);
     TileFn functions[count];
     for (int i = 0; i < count; ++i) functions[i] = products[i].tile_function(size);
+    const Byte* ahead = x.group(token + size < x.tokens() ? token + size : 0);
     for (int64_t tile = first; tile < last; ++tile) {
       for (int i = 0; i < count; ++i) {
-        const Byte* from = tiles[i] + (tile - first) * products[i].tile_bytes();
+        const Product<Target>& product = products[i];
+        const Byte* from = tiles[i] + (tile - first) * product.tile_bytes();
+        const int64_t share = round_to_line(x.group_bytes(size) / (count * (last - first) * product.num_blocks));
         functions[i](
-            {from, products[i].num_blocks, x.group(token), results[i], correction_of(products[i].weight.dtype)});
+            {from, product.num_blocks, x.group(token), results[i], correction_of(product.weight.dtype), ahead, share});
+        ahead += share * product.num_blocks;
       }
       sink(tile, token, size, results);
     }
@@ -139,9 +143,15 @@ void multiply_tiles(const Product<Target> (&products)[count], const Activations<
 /* Writes one tile's results of a group to the rows of y. */
 inline void store_results(const PxTensor& y, const Weight& weight, int64_t tile, int64_t token, int size,
                           const float* results) {
-  const size_t bytes = size_t(weight.num_rows(tile)) * 4;
-  for (int m = 0; m < size; ++m)
-    std::memcpy(row_of<float>(y, token + m) + tile * kTileRows, results + m * kTileRows, bytes);
+  const int num_rows = weight.num_rows(tile);
+  for (int m = 0; m < size; ++m, results += kTileRows) {
+    float* to = row_of<float>(y, token + m) + tile * kTileRows;
+    if (num_rows == kTileRows) {
+      std::memcpy(to, results, kTileRows * 4); /* a size the compiler knows is a move or two, not a call */
+    } else {
+      std::memcpy(to, results, size_t(num_rows) * 4);
+    }
+  }
 }
 
 /* ---- linear, multi_linear: x, weights; then one output for each weight */

@@ -40,7 +40,8 @@ inline void unpack_nibbles(const Byte* nibbles, typename Simd::Codes* codes) {
   }
 }
 
-/* Asks for what will be read kAhead bytes after `bytes` bytes at `from`: the hardware's own prefetching ends at each page. */
+/* Asks for what will be read kAhead bytes after `bytes` bytes at `from`: the hardware's own prefetching ends at each
+ * page. */
 inline void prefetch(const Byte* from, int bytes) {
   constexpr int kAhead = 2048;
   for (int i = 0; i < bytes; i += int(kCacheLine)) __builtin_prefetch(from + kAhead + i);

@@ -2,8 +2,9 @@
  *
  * `Simd` is that layer (backends/cpu/csrc/linear_simd_*.hpp): vectors of kLanes rows, 16 or fewer, code vectors of
  * kLanes x 4 bytes, and a dot product of codes. (What works on whole rows of results uses the general layer of
- * simd_portable.hpp.) Weights of a block are unpacked once and multiplied with every token of the group. When many groups
- * of tokens follow, tiles are expanded first (codes as bytes, scales as float32), so that unpacking is not repeated.
+ * simd_portable.hpp.) Weights of a block are unpacked once and multiplied with every token of the group. When many
+ * groups of tokens follow, tiles are expanded first (codes as bytes, scales as float32), so that unpacking is not
+ * repeated.
  *
  * The arithmetic of one output never depends on the group: for each block in ascending order an exact integer dot
  * product, then one fused multiply-add. So one token gives the same bits alone and among others.
@@ -28,6 +29,8 @@ struct TileTask {
   const Byte* activations; /* the group's first byte */
   float* results;          /* [tokens][16] */
   Field correction;        /* the correction that belongs to the weight's offset */
+  const Byte* ahead;       /* what will be read after this tile: brought into the second-level cache meanwhile, */
+  int64_t ahead_bytes;     /* so many bytes of it during each block */
 };
 using TileFn = void (*)(const TileTask& task);
 using ExpandFn = void (*)(const Byte* tile, int64_t num_blocks, Byte* expanded);
@@ -62,7 +65,11 @@ class TileKernel {
   static inline void add_blocks(const TileTask& task, int lane, F32* sums) {
     const Byte* block = task.weights;
     const Byte* x = task.activations;
+    const Byte* ahead = task.ahead;
     for (int64_t b = 0; b < task.num_blocks; ++b, block += From::kBytes) {
+      if (!From::kIsPacked)
+        for (const Byte* end = ahead + task.ahead_bytes; ahead < end; ahead += kCacheLine)
+          __builtin_prefetch(ahead, 0, 2);
       const From source(block, lane);
       for (int part = 0; part < From::kParts; ++part, x += kPartBytes) {
         if (From::kIsPacked) prefetch(block + part * (From::kBytes / From::kParts), From::kBytes / From::kParts);
@@ -80,8 +87,9 @@ class TileKernel {
       const Byte* corrections = fields + 4 * (correction + half) * tokens;
 #pragma GCC unroll 16
       for (int first = 0; first < tokens; first += kBatch)
-        add_batch(source, part, half, codes + half * kGroups, x + first * kCodeBytes + half * kGroups * Dot::kGroupBytes,
-                  fields + 4 * first, corrections + 4 * first, sums + first);
+        add_batch(source, part, half, codes + half * kGroups,
+                  x + first * kCodeBytes + half * kGroups * Dot::kGroupBytes, fields + 4 * first,
+                  corrections + 4 * first, sums + first);
     }
   }
 
@@ -122,6 +130,7 @@ void multiply_float_tile(const TileTask& task) {
     const Byte* from = task.weights + itemsize * lane;
     const Byte* x = task.activations;
     for (int64_t k = 0; k < task.num_blocks; ++k, from += itemsize * kTileRows, x += 4 * tokens) {
+      if (tokens <= 4) prefetch(from, 1);
       const auto weights = dtype == PX_FLOAT32   ? Simd::load(from)
                            : dtype == PX_FLOAT16 ? Simd::widen_float16(from)
                                                  : Simd::widen_bfloat16(from);
@@ -137,17 +146,19 @@ void multiply_float_tile(const TileTask& task) {
 template <class Simd>
 struct TileTarget {
   static constexpr int kMaxTokens = Simd::kMaxTokens;
-  /* Tokens up to which a packed tile is unpacked anew for each group, for there are two at most. */
-  static constexpr int kMaxPackedTokens = 6;
+  /* Is it quicker to unpack a tile again for each group, there being at most two, than to expand it first? */
+  static constexpr bool reads_packed(int64_t tokens) { return tokens <= 6 || tokens == 8; }
   using ActivationLayout = typename Simd::ActivationLayout;
 
+  static uint32_t largest_bits(const float* x) { return Simd::largest_bits(x); }
   template <ActivationFormat format>
-  static void quantize_block(const float* x, Byte* to, Byte* fields, int stride) {
-    Simd::template quantize_block<format>(x, to, fields, stride);
+  static void round_block(const float* x, float inverse, Byte* to, int32_t* sums) {
+    Simd::template round_block<format>(x, inverse, to, sums);
   }
-  /* A group of at most 4 tokens times a packed tile. */
+  /* A group of at most 8 tokens times a packed tile. */
   static TileFn packed_product(int32_t dtype, ActivationFormat format, int tokens) {
-    return for_quantized(dtype, [&](auto constant) { return product<Source<Simd, decltype(constant)::value>>(format, tokens); });
+    return for_quantized(
+        dtype, [&](auto constant) { return product<Source<Simd, decltype(constant)::value>>(format, tokens); });
   }
   /* A group of tokens times an expanded tile. */
   static TileFn expanded_product(int32_t dtype, ActivationFormat format, int tokens) {
@@ -167,7 +178,7 @@ struct TileTarget {
   static ExpandFn expand(int32_t dtype, ActivationFormat format) {
     return for_quantized(dtype, [&](auto constant) -> ExpandFn {
       return format == kFloat32 ? dequantize_tile<Simd, decltype(constant)::value>
-                                 : expand_tile<Simd, decltype(constant)::value>;
+                                : expand_tile<Simd, decltype(constant)::value>;
     });
   }
   static int64_t expanded_bytes(int32_t dtype, ActivationFormat format, int64_t columns) {
@@ -196,7 +207,7 @@ struct TileTarget {
   }
   template <class From>
   static TileFn product(ActivationFormat format, int tokens) {
-    return for_tokens<From::kIsPacked ? 4 : kMaxTokens>(tokens, [&](auto count) -> TileFn {
+    return for_tokens<From::kIsPacked ? smaller(kMaxTokens, 8) : kMaxTokens>(tokens, [&](auto count) -> TileFn {
       constexpr int size = decltype(count)::value;
       return format == kInt8 ? TileKernel<Simd, From, kInt8, size>::run : TileKernel<Simd, From, kInt16, size>::run;
     });
