@@ -16,11 +16,14 @@ from perfxapi.dtypes import DType, dtype_of
 from perfxapi.memory import HOST, Buffer, View
 from perfxapi.ops.spec import BFloat16Array, OpSpec, QuantizedArray, Sample, all_ops
 
+_HOSTILE_NUMBERS = (-7, 1 << 20, -(1 << 31), (1 << 31) - 1)
 Bytes = npt.NDArray[np.uint8]
 Place = Callable[[int], Bytes]
 """Gives host memory of so many bytes."""
 
 ARRANGEMENTS = ("contiguous", "variable weights", "padded rows", "reversed rows")
+HOSTILE = "hostile indices"
+"""One index is far out of range: a kernel must refuse what the reference refuses, before it writes anything."""
 """Operands contiguous with constant weights; the same with weights that are not constants; activations with gaps
 between their rows; activations with their first axis backwards.
 """
@@ -49,11 +52,27 @@ def all_cases(ops: Sequence[str] | None = None) -> Iterator[Case]:
     for spec in all_ops():
         if ops is not None and spec.name not in ops:
             continue
-        for sample in spec.samples():
-            for arrangement in ARRANGEMENTS:
-                if _applies(spec, sample, arrangement):
-                    yield Case(number, spec, sample, arrangement)
-                    number += 1
+        for sample, arrangement in _arranged(spec):
+            yield Case(number, spec, sample, arrangement)
+            number += 1
+
+
+def _arranged(spec: OpSpec) -> Iterator[tuple[Sample, str]]:
+    for sample in spec.samples():
+        yield from ((sample, arrangement) for arrangement in ARRANGEMENTS if _applies(spec, sample, arrangement))
+    yield from ((sample, HOSTILE) for sample in _hostile_samples(spec))
+
+
+def _hostile_samples(spec: OpSpec) -> Iterator[Sample]:
+    """The largest sample, once for each index operand and wrong number in it."""
+    sample = max(spec.samples(), key=lambda s: sum(value.size for value in s.inputs if isinstance(value, np.ndarray)))
+    for index, value in enumerate(sample.inputs):
+        if isinstance(value, np.ndarray) and value.dtype == np.int32 and value.size and value.ndim:
+            for number in _HOSTILE_NUMBERS:
+                changed = value.copy()
+                changed.reshape(-1)[value.size // 2] = number
+                inputs = (*sample.inputs[:index], changed, *sample.inputs[index + 1 :])
+                yield Sample(inputs, sample.attributes, f"{spec.input_name(index)} holds {number}")
 
 
 def _applies(spec: OpSpec, sample: Sample, arrangement: str) -> bool:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from perfxapi import dtypes
 from perfxapi.backend import OpCall
-from perfxapi.conformance.cases import Case, build_call, storage_of
+from perfxapi.conformance.cases import HOSTILE, Case, build_call, storage_of
 from perfxapi.conformance.compare import compare, relative_error, tolerance_of
 from perfxapi.conformance.guard import guarded
 from perfxapi.conformance.report import Outcome
 from perfxapi.device import Device
 from perfxapi.dispatch import attempt, candidates, choices, describe_failure
+from perfxapi.errors import InvalidArgumentError
 from perfxapi.memory import HOST, View
 from perfxapi.ops.spec import BFloat16Array, QuantizedArray
 
@@ -28,7 +29,12 @@ def check_case(case: Case, backend: str, device: Device) -> Outcome:
     choice = next((choice for choice in choices(call, device) if choice.backend == backend), None)
     if choice is None:
         return _outcome(case, "declined", _why_declined(call, backend, device))
-    failure = attempt(case.spec, call, device, choice)
+    try:
+        failure = attempt(case.spec, call, device, choice)
+    except InvalidArgumentError as error:
+        failure = error
+    if case.arrangement == HOSTILE and _is_refused(case, call):
+        return _refused(case, call, failure)
     if failure is not None:
         return _outcome(case, "error", describe_failure(failure))
     return _compared(case, call)
@@ -43,6 +49,26 @@ def _why_declined(call: OpCall, backend: str, device: Device) -> str:
         if entry.manifest.name == backend:
             return problem or str(kernel.accepts(call) if kernel is not None else "")
     return f"{backend} takes no part in what runs on {device}"
+
+
+def _is_refused(case: Case, call: OpCall) -> bool:
+    """Whether the reference refuses the operands."""
+    try:
+        with np.errstate(all="ignore"):
+            case.spec.reference(*map(reference_copy, case.sample.inputs), **call.attributes)
+    except InvalidArgumentError:
+        return True
+    return False
+
+
+def _refused(case: Case, call: OpCall, failure: Exception | None) -> Outcome:
+    """The outcome where the operands are wrong: the kernel must have said so, and have written nothing in place."""
+    if failure is None:
+        return _outcome(case, "wrong", "it computes with operands that the reference refuses")
+    for index in case.spec.mutates:
+        if compare(read(call.inputs[index]), np.asarray(case.sample.inputs[index]), 0.0) is not None:
+            return _outcome(case, "wrong", f"it refuses, but has written to {case.spec.input_name(index)}")
+    return _outcome(case, "ok", describe_failure(failure))
 
 
 def _compared(case: Case, call: OpCall) -> Outcome:

@@ -29,16 +29,17 @@ from perfxapi.ops.spec import (
 
 def _kv_write(k: Any, v: Any, slot_mapping: Any, k_cache: Any, v_cache: Any) -> None:
     block_size = v_cache.shape[2]
+    _check_slots(slot_mapping, v_cache.shape)
     kept = np.flatnonzero(slot_mapping >= 0)
     slots = slot_mapping[kept]
-    _check_slots(slots, v_cache.shape)
     blocks, places = slots // block_size, slots % block_size
     k_cache[blocks, :, :, places] = k[kept]
     v_cache[blocks, :, places, :] = v[kept]
 
 
 def _check_slots(slots: Any, v_shape: Any) -> None:
-    require(bool(np.all(slots < v_shape[0] * v_shape[2])), "kv_write", "a slot lies outside the cache")
+    fits = bool(np.all((slots >= -1) & (slots < v_shape[0] * v_shape[2])))
+    require(fits, "kv_write", "a slot lies outside the cache (-1 stands for none)")
 
 
 def _infer_kv_write(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:

@@ -172,6 +172,7 @@ def sampling_weights(logits: Any, temperature: float, top_k_limit: int, top_p: f
 
 
 def _sample(logits: Any, temperature: Any, limits: Any, top_p: Any, min_p: Any, uniform: Any) -> Any:
+    require(bool(np.all(limits >= 0)), "sample", "top_k must not be negative")
     ids = np.zeros(len(logits), np.int32)
     for row in range(len(logits)):
         if temperature[row] == 0:

@@ -116,6 +116,25 @@ def test_a_wrong_write_to_the_cache_is_found(sim: SimulatedBackend) -> None:
     assert wrong[0].detail.startswith("v_cache: ")
 
 
+def test_a_kernel_that_takes_what_the_reference_refuses_is_found(sim: SimulatedBackend) -> None:
+    kernel = sim.kernel("take_rows")
+    kernel.launch = lambda call: None  # type: ignore[method-assign]
+    wrong = [o for o in outcomes(sim, "take_rows") if o.arrangement == "hostile indices"]
+    assert {(o.status, o.detail) for o in wrong} == {("wrong", "it computes with operands that the reference refuses")}
+    assert {o.sample for o in wrong} > {"indices holds -7", "indices holds 2147483647"}
+
+
+def test_a_kernel_that_refuses_too_late_is_found(sim: SimulatedBackend) -> None:
+    def write_then_refuse(call: object) -> None:
+        view = call.inputs[0]  # type: ignore[attr-defined]
+        view.over(view.buffer.readable("sim")[0])[0, 0] += 1
+        raise px.errors.KernelError("invalid argument")
+
+    sim.kernel("adjust_logits").launch = write_then_refuse  # type: ignore[method-assign]
+    wrong = {o.detail for o in outcomes(sim, "adjust_logits") if o.status == "wrong"}
+    assert wrong == {"it refuses, but has written to logits"}
+
+
 def test_an_error_and_a_refusal_are_told_apart(sim: SimulatedBackend) -> None:
     sim.kernel("exp").raises = RuntimeError("no queue")
     sim.kernel("tanh").refusal = "sim: tanh declines"
