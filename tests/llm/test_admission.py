@@ -52,8 +52,20 @@ def test_one_bad_prompt_stops_all(cpu_llm: LLM) -> None:
 
 def test_reports_beyond_memory_are_refused(tiny_model: Path) -> None:
     big = LLM(tiny_model, device="cpu", max_model_len=256)
-    with pytest.raises(InvalidArgumentError, match=r"logprobs: 128 log-probabilities at .* positions take"):
+    with pytest.raises(InvalidArgumentError, match="logprobs=-1 with n=16384 and 255 tokens takes 5"):
         big.generate([5], SamplingParams(n=16384, max_tokens=None, logprobs=-1))
+
+
+def test_tokens_beyond_memory_are_refused(cpu_llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perfxlm.engine.admission.MAX_REPORT_BYTES", 1 << 20)
+    with pytest.raises(InvalidArgumentError, match="n=16384 with n=16384 and 100 tokens takes 6 MiB"):
+        cpu_llm.generate([5], SamplingParams(n=16384, max_tokens=100))
+
+
+def test_conditions_that_leave_no_token_are_refused(cpu_llm: LLM) -> None:
+    letter = cpu_llm.get_tokenizer().encode("a", add_special_tokens=False)
+    with pytest.raises(InvalidArgumentError, match="allowed_token_ids and bad_words leave no token"):
+        cpu_llm.generate([5], SamplingParams(allowed_token_ids=letter, bad_words=["a"]))
 
 
 def test_what_is_not_built_says_so(cpu_llm: LLM) -> None:

@@ -10,6 +10,7 @@ import pytest
 from engine_helpers import VOCAB_SIZE, Floats, full_logprobs, greedy, prompt, tokens_of
 
 from perfxlm import LLM, SamplingParams, TokensPrompt
+from perfxlm.engine.runner import GREEDY
 
 
 def adjusted(logprobs: Floats, token_ids: list[int], num_prompt: int, params: SamplingParams) -> Floats:
@@ -130,3 +131,21 @@ def test_bad_words_are_never_produced(llm: LLM) -> None:
     assert "ab" not in text
     assert "c" not in text
     assert "a" in text
+
+
+def test_conditions_give_way_where_they_would_leave_no_token(llm: LLM) -> None:
+    tokenizer = llm.get_tokenizer()
+    only = tokenizer.encode("a", add_special_tokens=False)
+    params = SamplingParams(seed=0, max_tokens=6, allowed_token_ids=only, bad_words=["aa"])
+    (output,) = llm.generate([5, 6], params)
+    assert output.outputs[0].text == "aaaaaa"
+    params = SamplingParams(seed=0, max_tokens=6, min_tokens=3, allowed_token_ids=[2])
+    (output,) = llm.generate([5, 6], params)
+    assert output.outputs[0].token_ids[-1] == 2
+
+
+def test_greedy_decoding_after_reported_prompt_takes_the_short_way(llm: LLM) -> None:
+    """Log-probabilities of the prompt do not make every later step compute all logits."""
+    fresh = LLM(llm.model_path, device=str(llm.engine.runner.device), max_model_len=128)
+    fresh.generate(prompt(9), greedy(prompt_logprobs=1))
+    assert {size.head for size in fresh.engine.runner.executables() if size.num_tokens == 1} == {GREEDY}

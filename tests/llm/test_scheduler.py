@@ -21,7 +21,7 @@ def make_scheduler(
 
 def make_request(name: str, num_prompt: int, max_tokens: int = 8, **options: object) -> Request:
     params = SamplingParams(max_tokens=max_tokens, prompt_logprobs=options.pop("prompt_logprobs", None))  # type: ignore[arg-type]
-    return Request(name, range(num_prompt), params, max_tokens=max_tokens, max_blocks=64, **options)  # type: ignore[arg-type]
+    return Request(name, range(num_prompt), params, max_tokens=max_tokens, max_blocks=64, vocab_size=128, **options)  # type: ignore[arg-type]
 
 
 def take_step(scheduler: Scheduler) -> Schedule:
@@ -140,7 +140,7 @@ def test_abort_releases_blocks_in_every_state() -> None:
     scheduler.add(waiting)
     take_step(scheduler)
     for request in (waiting, running, running):
-        scheduler.abort(request)
+        scheduler.abort([request])
         assert request.finish_reason is FinishReason.ABORT
     assert scheduler.pool.num_free == 64
     assert not scheduler.has_unfinished

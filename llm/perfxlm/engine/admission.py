@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from perfxapi.errors import InvalidArgumentError
 from perfxlm.engine.completion import Completion, RequestGroup
 from perfxlm.engine.request import PromptLogitsFn, Request
-from perfxlm.engine.sampler import RequestSampler
+from perfxlm.engine.sampler import LogitBias, RequestSampler
 from perfxlm.errors import UnsupportedFeatureError
 from perfxlm.inputs import ParsedPrompt
 from perfxlm.sampling_params import ALL_LOGPROBS, SamplingParams
@@ -18,6 +19,7 @@ from perfxlm.validation import shown
 MAX_REPORT_BYTES = 4 << 30
 """Most memory that one request's tokens and reported log-probabilities may take."""
 
+_BYTES_PER_TOKEN = 4
 _BYTES_PER_LOGPROB = 8
 _BYTES_PER_REPORT = 400
 
@@ -61,40 +63,31 @@ class Admission:
         max_tokens = self._max_tokens(token_ids, params)
         self._check_memory(len(token_ids), max_tokens, params)
         self._num_admitted += 1
-        completions: list[Completion] = []
-        for index in range(params.n):
-            request = self._request(request_id, index, token_ids, params, max_tokens, completions, prompt_logits)
-            completions.append(Completion(request, self._tokenizer))
-        return RequestGroup(request_id, prompt.text, token_ids, completions)
-
-    def _request(
-        self,
-        request_id: str,
-        index: int,
-        token_ids: list[int],
-        params: SamplingParams,
-        max_tokens: int,
-        siblings: Sequence[Completion],
-        prompt_logits: PromptLogitsFn | None,
-    ) -> Request:
-        request = Request(
+        make = partial(
+            Request,
             request_id,
             token_ids,
             params,
             max_tokens=max_tokens,
             max_blocks=self.facts.max_blocks,
-            index=index,
+            vocab_size=self.facts.vocab_size,
             stop_ids=self._stop_ids(params),
-            prefix_source=siblings[0].request if siblings else None,
-            prompt_logits=None if siblings else prompt_logits,
             decode_token=self._decode_token if params.detokenize and self._tokenizer is not None else None,
         )
-        bad_words = self._bad_words(params.bad_words or ())
-        if RequestSampler.is_needed(request, bad_words):
-            seed = (self.facts.seed, self._num_admitted << 16 | index)
-            vocab_size = self.facts.vocab_size
-            request.sampler = RequestSampler(request, vocab_size=vocab_size, seed=seed, bad_words=bad_words)
-        return request
+        first = make(prompt_logits=prompt_logits)
+        requests = [first, *(make(index=index, prefix_source=first) for index in range(1, params.n))]
+        if RequestSampler.is_needed(params):
+            self._add_samplers(requests, params)
+        completions = [Completion(request, self._tokenizer) for request in requests]
+        return RequestGroup(request_id, prompt.text, token_ids, completions)
+
+    def _add_samplers(self, requests: Sequence[Request], params: SamplingParams) -> None:
+        words = self._bad_words(params.bad_words or ())
+        bias = LogitBias(params, self.facts.vocab_size, words, requests[0].stop_ids)
+        for request in requests:
+            seed = (self.facts.seed, self._num_admitted << 16 | request.index)
+            request.sampler = RequestSampler(request, bias, seed)
+            request.needs_logits = True
 
     def _check_supported(self, params: SamplingParams) -> None:
         if params.structured_outputs is not None:
@@ -114,12 +107,12 @@ class Admission:
             token_ids = self._tokenizer.encode(prompt.text or "")
         if not token_ids:
             raise InvalidArgumentError("the prompt is empty: at least one token is needed")
-        self._check_vocabulary("prompt_token_ids", token_ids)
         if len(token_ids) >= self.facts.max_model_len:
             raise InvalidArgumentError(
                 f"the prompt has {len(token_ids)} tokens; with at least one to generate, max_model_len "
                 f"{self.facts.max_model_len} allows {self.facts.max_model_len - 1}"
             )
+        self._check_vocabulary("prompt_token_ids", token_ids)
         return token_ids
 
     def _check_ids(self, params: SamplingParams) -> None:
@@ -144,17 +137,19 @@ class Admission:
         return room if params.max_tokens is None else min(params.max_tokens, room)
 
     def _check_memory(self, num_prompt_tokens: int, max_tokens: int, params: SamplingParams) -> None:
-        reports = (("logprobs", params.n * max_tokens), ("prompt_logprobs", num_prompt_tokens))
-        for name, positions in reports:
+        """Refuses what would fill the memory: tokens of n sequences, and what is reported at each position."""
+        num_outputs = params.n * max_tokens
+        needs = {"n": params.n * (num_prompt_tokens + max_tokens) * _BYTES_PER_TOKEN}
+        for name, num_positions in (("logprobs", num_outputs), ("prompt_logprobs", num_prompt_tokens)):
             count = getattr(params, name)
-            if count is None:
-                continue
-            count = self.facts.vocab_size if count == ALL_LOGPROBS else count
-            nbytes = positions * (count * _BYTES_PER_LOGPROB + _BYTES_PER_REPORT)
+            if count is not None:
+                count = self.facts.vocab_size if count == ALL_LOGPROBS else count
+                needs[name] = num_positions * (count * _BYTES_PER_LOGPROB + _BYTES_PER_REPORT)
+        for name, nbytes in needs.items():
             if nbytes > MAX_REPORT_BYTES:
                 raise InvalidArgumentError(
-                    f"{name}: {count} log-probabilities at {positions} positions take {nbytes >> 20} MiB; "
-                    f"at most {MAX_REPORT_BYTES >> 20} MiB are allowed: lower {name}, max_tokens or n"
+                    f"{name}={getattr(params, name)} with n={params.n} and {max_tokens} tokens takes "
+                    f"{nbytes >> 20} MiB; at most {MAX_REPORT_BYTES >> 20} MiB are allowed: lower {name}, max_tokens or n"
                 )
 
     def _stop_ids(self, params: SamplingParams) -> dict[int, int | None]:
@@ -168,15 +163,17 @@ class Admission:
 
     def _bad_words(self, words: Sequence[str]) -> list[list[int]]:
         """Token sequences of the words at the start of a text and, where that differs, after a space."""
-        assert self._tokenizer is not None or not words
         sequences: list[list[int]] = []
         for word in words:
-            assert self._tokenizer is not None
-            bare, spaced = (self._tokenizer.encode(prefix + word.lstrip(), False) for prefix in ("", " "))
+            bare, spaced = (self._encode(prefix + word.lstrip()) for prefix in ("", " "))
             sequences.append(bare)
-            if spaced[0] != bare[0] and len(spaced) == len(bare):
+            if spaced[:1] != bare[:1] and len(spaced) == len(bare):
                 sequences.append(spaced)
         return [sequence for sequence in sequences if sequence]
+
+    def _encode(self, text: str) -> list[int]:
+        assert self._tokenizer is not None
+        return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _decode_token(self, token_id: int) -> str:
         assert self._tokenizer is not None

@@ -67,8 +67,7 @@ class EngineCore:
         group = self._groups.get(request_id)
         if group is None:
             return None
-        for completion in group.completions:
-            self.scheduler.abort(completion.request)
+        self.scheduler.abort(completion.request for completion in group.completions)
         output = group.output()
         self._forget(group)
         return output

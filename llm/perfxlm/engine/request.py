@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxlm.outputs import PromptLogprobs, SampleLogprobs
-from perfxlm.sampling_params import SamplingParams
+from perfxlm.sampling_params import ALL_LOGPROBS, SamplingParams
 
 if TYPE_CHECKING:
     from perfxlm.engine.sampler import RequestSampler
@@ -40,12 +40,12 @@ class FinishReason(Enum):
 
 
 class Request:
-    """One sequence: its tokens, how many of them are in the KV cache, and the blocks they are in.
+    """One sequence: its tokens, how many of them are in the KV cache, the blocks they are in, and what is reported.
 
     `prefix_source` is a request with the same prompt whose blocks may be shared (the first of n). `prompt_logits`, if
     given, receives the logits at every position of the prompt. `stop_ids` maps each id that ends the sequence to its
-    stop_reason (None for the model's own end). `sampler` is None for plain greedy sampling. `decode_token` makes the
-    text of a token in reported log-probabilities.
+    stop_reason (None for the model's own end). `sampler` is None for plain greedy sampling; `needs_logits` says
+    whether sampling takes all logits. `decode_token` makes the text of a token in reported log-probabilities.
     """
 
     __slots__ = (
@@ -57,8 +57,11 @@ class Request:
         "logprobs",
         "max_tokens",
         "min_tokens",
+        "needs_logits",
         "num_computed_tokens",
+        "num_logprobs",
         "num_preemptions",
+        "num_prompt_logprobs",
         "num_prompt_rows_done",
         "num_prompt_tokens",
         "num_shared_tokens",
@@ -84,6 +87,7 @@ class Request:
         *,
         max_tokens: int,
         max_blocks: int,
+        vocab_size: int,
         index: int = 0,
         stop_ids: dict[int, int | None] | None = None,
         prefix_source: Request | None = None,
@@ -98,6 +102,9 @@ class Request:
         self.stop_ids = stop_ids or {}
         self.prefix_source, self.prompt_logits, self.decode_token = prefix_source, prompt_logits, decode_token
         self.sampler: RequestSampler | None = None
+        self.needs_logits = prompt_logits is not None or params.logprobs is not None
+        self.num_logprobs = _num_logprobs(params.logprobs, vocab_size)
+        self.num_prompt_logprobs = _num_logprobs(params.prompt_logprobs, vocab_size) or 0
         self.logprobs: SampleLogprobs | None = None if params.logprobs is None else []
         self.prompt_logprobs: PromptLogprobs | None = None if params.prompt_logprobs is None or index else [None]
         self.wants_prompt_rows = prompt_logits is not None or self.prompt_logprobs is not None
@@ -123,11 +130,6 @@ class Request:
     def is_finished(self) -> bool:
         """Whether the request has ended."""
         return self.state is RequestState.FINISHED
-
-    @property
-    def is_prefilling(self) -> bool:
-        """Whether prompt tokens are still to be computed."""
-        return self.num_computed_tokens < self.num_prompt_tokens
 
     def prompt_rows(self, num_new_tokens: int) -> range:
         """Positions among the next `num_new_tokens` whose logits predict a token of the prompt and are still wanted."""
@@ -167,3 +169,7 @@ class Request:
             f"Request({self.request_id!r}, {self.index}, {self.state.value}, {self.num_computed_tokens} of "
             f"{self.num_tokens} tokens computed)"
         )
+
+
+def _num_logprobs(asked: int | None, vocab_size: int) -> int | None:
+    return vocab_size if asked == ALL_LOGPROBS else asked

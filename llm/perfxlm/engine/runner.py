@@ -13,6 +13,7 @@ import perfxapi as px
 from perfxlm.engine.request import Request
 from perfxlm.engine.sampler import LogitRows, SamplingInputs
 from perfxlm.engine.scheduler import Schedule, SchedulerLimits
+from perfxlm.engine.step_inputs import StepInputs
 from perfxlm.layers.batch import Batch
 from perfxlm.layers.decoder import Decoder, KVCache
 
@@ -71,81 +72,6 @@ class StepResult:
     token_ids: list[int]
 
 
-class StepInputs:
-    """The model's operands in preallocated int32 arrays; `fill` describes one step in them."""
-
-    def __init__(self, limits: SchedulerLimits, block_size: int, max_blocks: int) -> None:
-        tokens, requests = limits.max_num_batched_tokens, limits.max_num_seqs
-        self._block_size = block_size
-        self.tokens = np.zeros(tokens, np.int32)
-        self.positions = np.zeros(tokens, np.int32)
-        self.slot_mapping = np.zeros(tokens, np.int32)
-        self.query_start = np.zeros(requests + 1, np.int32)
-        self.kv_len = np.zeros(requests, np.int32)
-        self.block_table = np.zeros((requests, max_blocks), np.int32)
-        self.output_rows = np.zeros(limits.max_logit_rows, np.int32)
-        self.sample_rows = np.zeros(requests, np.int32)
-        self.prompt_rows: list[tuple[Request, range, int]] = []
-        self.sampled: list[Request] = []
-        self.num_rows = 0
-
-    def fill(self, schedule: Schedule) -> None:
-        """Describes a step; `sampled` and `prompt_rows` (request, positions, first row) then say what rows are for."""
-        self.prompt_rows, self.sampled, self.num_rows = [], [], 0
-        start = 0
-        for index, (request, count) in enumerate(zip(schedule.requests, schedule.num_new_tokens, strict=True)):
-            first = request.num_computed_tokens
-            stop = start + count
-            self.tokens[start:stop] = request.token_ids[first : first + count]
-            if count == 1:
-                self.positions[start] = first
-                block, place = divmod(first, self._block_size)
-                self.slot_mapping[start] = request.block_ids[block] * self._block_size + place
-            else:
-                self._fill_places(request, first, start, stop)
-            self.query_start[index + 1] = stop
-            self.kv_len[index] = first + count
-            self.block_table[index] = request.block_table
-            if request.wants_prompt_rows:
-                self._fill_prompt_rows(request, first, count, start)
-            if first + count == request.num_tokens:
-                self.sample_rows[len(self.sampled)] = self.num_rows
-                self.sampled.append(request)
-                self.output_rows[self.num_rows] = stop - 1
-                self.num_rows += 1
-            start = stop
-
-    def _fill_places(self, request: Request, first: int, start: int, stop: int) -> None:
-        positions = np.arange(first, first + stop - start, dtype=np.int32)
-        self.positions[start:stop] = positions
-        blocks, places = np.divmod(positions, self._block_size)
-        self.slot_mapping[start:stop] = request.block_table[blocks] * self._block_size + places
-
-    def _fill_prompt_rows(self, request: Request, first: int, count: int, start: int) -> None:
-        positions = request.prompt_rows(count)
-        if len(positions):
-            self.prompt_rows.append((request, positions, self.num_rows))
-            begin = start + positions.start - first
-            self.output_rows[self.num_rows : self.num_rows + len(positions)] = range(begin, begin + len(positions))
-            self.num_rows += len(positions)
-
-    def operands(self, schedule: Schedule) -> dict[str, npt.NDArray[Any]]:
-        """The filled parts of the arrays, by the names of Batch.
-
-        Where no logits are wanted, one row is computed all the same.
-        """
-        num_tokens, num_requests = schedule.num_tokens, len(schedule.requests)
-        return {
-            "tokens": self.tokens[:num_tokens],
-            "positions": self.positions[:num_tokens],
-            "slot_mapping": self.slot_mapping[:num_tokens],
-            "query_start": self.query_start[: num_requests + 1],
-            "kv_len": self.kv_len[:num_requests],
-            "block_table": self.block_table[:num_requests],
-            "output_rows": self.output_rows[: self.num_rows or 1],
-        }
-
-
 class ModelRunner:
     """A model with its KV cache on one device. A step is one run of a graph, traced once for each kind of head."""
 
@@ -169,6 +95,7 @@ class ModelRunner:
         self._sampling = SamplingInputs(limits.max_num_seqs)
         self._token_classes = _classes(TOKEN_CLASSES, limits.max_num_batched_tokens)
         self._row_classes = _classes(ROW_CLASSES, limits.max_logit_rows)
+        self._logprob_classes = [size for size in LOGPROB_CLASSES if size <= model.vocab_size]
         self._graphs: dict[Head, px.graph.Graph] = {}
         self._executables: dict[SizeClass, px.graph.Executable] = {}
         self._by_size: dict[tuple[Head, int, int, int], px.graph.Executable] = {}
@@ -184,7 +111,8 @@ class ModelRunner:
         operands = inputs.operands(schedule)
         if not head.is_greedy:
             operands.update(self._sampling.fill(inputs.sampled))
-            operands["sample_rows"] = inputs.sample_rows[: len(inputs.sampled) or 1]
+            if head.num_logprobs is not None:
+                operands["sample_rows"] = inputs.sample_rows[: len(inputs.sampled) or 1]
         outputs = self._executable(head, operands)(**operands)
         token_ids = np.asarray(outputs["ids"]).reshape(-1)[: len(inputs.sampled)].tolist()
         if head.num_logprobs is not None:
@@ -198,23 +126,24 @@ class ModelRunner:
     def graph(self, head: Head) -> px.graph.Graph:
         """The traced graph of the model with a head."""
         if head not in self._graphs:
-            specs = {**Batch.input_specs(self._max_blocks), **({} if head.is_greedy else _sampling_specs())}
+            specs = {**Batch.input_specs(self._max_blocks), **_sampling_specs(head)}
             self._graphs[head] = px.graph.trace(lambda **arrays: self._forward(head, arrays), specs, device=self.device)
         return self._graphs[head]
 
     def compile(self, size: SizeClass) -> px.graph.Executable:
         """The graph compiled for steps of at most that size."""
         num_requests = min(self._limits.max_num_seqs, size.num_tokens)
+        num_samples = min(num_requests, size.num_rows)
         bounds = {
             "num_tokens": size.num_tokens,
             "num_requests": num_requests,
             "num_requests_plus_one": num_requests + 1,
+            "num_outputs": size.num_rows,
+            "num_samples": num_samples,
+            "num_samples_plus_one": num_samples + 1,
+            "num_counted": size.num_side,
+            "num_biases": size.num_side,
         }
-        bounds["num_outputs"] = size.num_rows
-        if not size.head.is_greedy:
-            num_samples = min(num_requests, size.num_rows)
-            bounds.update(num_samples=num_samples, num_samples_plus_one=num_samples + 1)
-            bounds.update(num_counted=size.num_side, num_biases=size.num_side)
         return px.graph.compile(self.graph(size.head), device=self.device, bounds=bounds)
 
     def _executable(self, head: Head, operands: Mapping[str, npt.NDArray[Any]]) -> px.graph.Executable:
@@ -230,16 +159,16 @@ class ModelRunner:
 
     def _head(self) -> Head:
         """The least that serves every request of the step."""
-        if not self._inputs.prompt_rows and all(request.sampler is None for request in self._inputs.sampled):
+        prompt_rows, sampled = self._inputs.prompt_rows, self._inputs.sampled
+        if not prompt_rows and not any(request.needs_logits for request in sampled):
             return GREEDY
-        wanted = [request.sampler.num_logprobs for request in self._inputs.sampled if request.sampler is not None]
-        wanted += [r.sampler.num_prompt_logprobs or 0 for r, _, _ in self._inputs.prompt_rows if r.sampler is not None]
-        wanted += [0 for request in self._inputs.sampled if request.prompt_logits is not None]
-        counts = [count for count in wanted if count is not None]
+        counts = [request.num_logprobs for request in sampled if request.num_logprobs is not None]
+        counts += [request.num_prompt_logprobs for request, _, _ in prompt_rows]
+        counts += [0 for request in sampled if request.prompt_logits is not None]
         if not counts:
             return SAMPLED
-        fitting = [size for size in LOGPROB_CLASSES if size <= self.model.vocab_size]
-        return Head(False, next((size for size in fitting if max(counts) <= size), 0))
+        most = max(counts)
+        return Head(False, next((size for size in self._logprob_classes if most <= size), 0))
 
     def _forward(self, head: Head, arrays: Mapping[str, px.Array]) -> dict[str, px.Array]:
         """Traced: from a step's operands to its outputs."""
@@ -258,8 +187,8 @@ class ModelRunner:
             outputs.update(logits=raw, logsumexp=px.nn.logsumexp(raw))
             if head.num_logprobs:
                 outputs["top_ids"] = px.nn.topk(raw, k=head.num_logprobs)[1]
-        # a copy, since raw logits are reported and these are adjusted in place
-        logits = px.nn.take_rows(raw, arrays["sample_rows"])
+        # logits are adjusted in place: where raw ones are reported too, in a copy
+        logits = raw if head.num_logprobs is None else px.nn.take_rows(raw, arrays["sample_rows"])
         px.nn.adjust_logits(logits, *(arrays[name] for name in _ADJUST_OPERANDS))
         outputs["ids"] = px.nn.sample(logits, *(arrays[name] for name in _SAMPLE_OPERANDS))
         return outputs
@@ -274,9 +203,8 @@ class ModelRunner:
             row = int(self._inputs.sample_rows[place])
             if request.prompt_logits is not None and not request.num_output_tokens:
                 request.prompt_logits(request.num_prompt_tokens - 1, rows.logits[row : row + 1])
-            sampler = request.sampler
-            if sampler is not None and sampler.num_logprobs is not None and request.logprobs is not None:
-                request.logprobs.append(rows.logprobs(row, token_id, sampler.num_logprobs, request))
+            if request.logprobs is not None:
+                request.logprobs.append(rows.logprobs(row, token_id, request.num_logprobs or 0, request))
 
 
 _ADJUST_OPERANDS = (
@@ -294,10 +222,15 @@ def _fitting(bounds: Sequence[int], size: int) -> int:
     return next(bound for bound in bounds if size <= bound)
 
 
-def _sampling_specs() -> dict[str, px.TensorSpec]:
-    samples, counted, biases = (px.Dim(name) for name in ("num_samples", "num_counted", "num_biases"))
+def _sampling_specs(head: Head) -> dict[str, px.TensorSpec]:
+    """Operands of the sampling ops. Where no raw logits are reported, every row of logits is sampled."""
+    if head.is_greedy:
+        return {}
+    samples = px.Dim("num_outputs" if head.num_logprobs is None else "num_samples")
+    counted, biases = px.Dim("num_counted"), px.Dim("num_biases")
     specs = {name: px.TensorSpec((samples,), dtype) for name, dtype in _SAMPLING_DTYPES.items()}
-    specs["sample_rows"] = px.TensorSpec((samples,), px.int32)
+    if head.num_logprobs is not None:
+        specs["sample_rows"] = px.TensorSpec((samples,), px.int32)
     specs["starts"] = px.TensorSpec((px.Dim("num_samples_plus_one"),), px.int32)
     specs.update({name: px.TensorSpec((counted,), px.int32) for name in ("counted_ids", "output_counts")})
     specs.update({name: px.TensorSpec((biases,), px.int32) for name in ("bias_rows", "bias_ids")})
@@ -308,9 +241,8 @@ def _sampling_specs() -> dict[str, px.TensorSpec]:
 def _report_prompt(request: Request, positions: range, first_row: int, rows: LogitRows) -> None:
     if request.prompt_logits is not None:
         request.prompt_logits(positions.start, rows.logits[first_row : first_row + len(positions)])
-    if request.prompt_logprobs is not None and request.sampler is not None:
-        count = request.sampler.num_prompt_logprobs or 0
-        for offset, position in enumerate(positions):
+    if request.prompt_logprobs is not None:
+        for row, position in enumerate(positions, first_row):
             token_id = int(request.token_ids[position + 1])
-            request.prompt_logprobs.append(rows.logprobs(first_row + offset, token_id, count, request))
+            request.prompt_logprobs.append(rows.logprobs(row, token_id, request.num_prompt_logprobs, request))
     request.num_prompt_rows_done = positions.stop

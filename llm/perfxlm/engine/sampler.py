@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from perfxapi.errors import InvalidArgumentError
 from perfxlm.engine.request import Request
 from perfxlm.outputs import TokenLogprobs
-from perfxlm.sampling_params import ALL_LOGPROBS, SamplingParams
+from perfxlm.sampling_params import SamplingParams
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 
 _UINT64 = 2**64
-_NO_IDS: Int32Array = np.zeros(0, np.int32)
-_NO_VALUES: Float32Array = np.zeros(0, np.float32)
+_GREEDY = SamplingParams(temperature=0.0)
 
 
 class TokenCounts:
@@ -58,53 +58,59 @@ class TokenCounts:
 
 
 class LogitBias:
-    """What is added to a request's logits at each step: its logit_bias, and minus infinity for what is forbidden."""
+    """What is added to a request's logits at each step: its logit_bias, and minus infinity for what is forbidden.
+
+    Where a bad word of several tokens or min_tokens would leave no token at all, they give way.
+    """
 
     def __init__(
         self, params: SamplingParams, vocab_size: int, bad_words: Sequence[Sequence[int]], stop_ids: Iterable[int]
     ) -> None:
-        bias = dict(params.logit_bias or {})
-        bias.update((words[0], -np.inf) for words in bad_words if len(words) == 1)
-        ids, values = np.array(list(bias), np.int32), np.array(list(bias.values()), np.float32)
-        if params.allowed_token_ids is not None:
-            forbidden = np.setdiff1d(np.arange(vocab_size, dtype=np.int32), params.allowed_token_ids).astype(np.int32)
-            keep = ~np.isin(ids, forbidden)
-            ids = np.concatenate([forbidden, ids[keep]])
-            values = np.concatenate([np.full(len(forbidden), -np.inf, np.float32), values[keep]])
-        self._ids, self._values = ids, values
+        """Raises InvalidArgumentError where no token is allowed."""
+        self._banned = frozenset(words[0] for words in bad_words if len(words) == 1)
+        self._allowed = None if params.allowed_token_ids is None else frozenset(params.allowed_token_ids)
+        banned = np.array(sorted(self._banned), np.int32)
+        if self._allowed is not None:
+            others = np.setdiff1d(np.arange(vocab_size, dtype=np.int32), list(self._allowed))
+            banned = np.union1d(banned, others).astype(np.int32)
+        self._num_open = vocab_size - len(banned)
+        if not self._num_open:
+            raise InvalidArgumentError("allowed_token_ids and bad_words leave no token that could be produced")
+        bias = params.logit_bias or {}
+        self._ids = np.concatenate([banned, np.array(list(bias), np.int32)])
+        self._values = np.concatenate([np.full(len(banned), -np.inf), list(bias.values())]).astype(np.float32)
         self._phrases = [list(words) for words in bad_words if len(words) > 1]
-        self._early_stops = np.array(sorted(stop_ids), np.int32) if params.min_tokens else _NO_IDS
+        self._early_stops = frozenset(stop_ids) if params.min_tokens else frozenset()
         self._min_tokens = params.min_tokens
 
     @property
     def is_needed(self) -> bool:
         """Whether anything is ever added."""
-        return bool(len(self._ids) or self._phrases or len(self._early_stops))
+        return bool(len(self._ids) or self._phrases or self._early_stops)
 
     def at(self, output_token_ids: Int32Array) -> tuple[Int32Array, Float32Array]:
         """Ids and addends after that output; an id may come more than once."""
-        forbidden = [
+        banned = {
             phrase[-1] for phrase in self._phrases if output_token_ids[-len(phrase) + 1 :].tolist() == phrase[:-1]
-        ]
-        early = self._early_stops if len(output_token_ids) < self._min_tokens else _NO_IDS
-        if not forbidden and not len(early):
+        }
+        if len(output_token_ids) < self._min_tokens:
+            banned |= self._early_stops
+        banned = {token for token in banned if self._is_open(token)}
+        if not banned or len(banned) == self._num_open:
             return self._ids, self._values
-        added = np.concatenate([np.array(forbidden, np.int32), early])
-        values = np.concatenate([self._values, np.full(len(added), -np.inf, np.float32)])
-        return np.concatenate([self._ids, added]), values
+        ids = np.concatenate([self._ids, np.array(list(banned), np.int32)])
+        return ids, np.concatenate([self._values, np.full(len(banned), -np.inf, np.float32)])
+
+    def _is_open(self, token: int) -> bool:
+        return token not in self._banned and (self._allowed is None or token in self._allowed)
 
 
 class RequestSampler:
-    """What sampling a request needs from step to step: its random stream, the tokens seen, its biases.
+    """What sampling a request needs from step to step: its random stream, the tokens seen, its biases."""
 
-    `num_logprobs` is how many likeliest tokens are reported beside the sampled one; None: nothing is.
-    """
+    __slots__ = ("_drawn", "_drawn_for", "_generator", "bias", "counts")
 
-    __slots__ = ("_drawn", "_drawn_for", "_generator", "bias", "counts", "num_logprobs", "num_prompt_logprobs")
-
-    def __init__(
-        self, request: Request, *, vocab_size: int, seed: tuple[int, int], bad_words: Sequence[Sequence[int]] = ()
-    ) -> None:
+    def __init__(self, request: Request, bias: LogitBias, seed: tuple[int, int]) -> None:
         """`seed` is that of the engine and the number of this request in it, for requests without a seed."""
         params = request.params
         key = seed if params.seed is None else (params.seed, request.index)
@@ -112,19 +118,13 @@ class RequestSampler:
         self._drawn, self._drawn_for = 0.0, -1
         prompt = request.token_ids[: request.num_prompt_tokens]
         self.counts = TokenCounts(prompt) if params.has_penalties else None
-        self.bias = LogitBias(params, vocab_size, bad_words, request.stop_ids)
-        self.num_logprobs = _resolved(params.logprobs, vocab_size)
-        self.num_prompt_logprobs = _resolved(params.prompt_logprobs, vocab_size) if request.wants_prompt_rows else None
+        self.bias = bias
 
-    @classmethod
-    def is_needed(cls, request: Request, bad_words: Sequence[Sequence[int]] = ()) -> bool:
-        """Whether the request is anything but greedy, without conditions or reports."""
-        params = request.params
-        plain = params.temperature == 0 and params.logprobs is None and not params.has_penalties
-        conditions = (
-            params.logit_bias or params.allowed_token_ids or bad_words or (params.min_tokens and request.stop_ids)
-        )
-        return not plain or bool(conditions) or request.wants_prompt_rows
+    @staticmethod
+    def is_needed(params: SamplingParams) -> bool:
+        """Whether such a request may get another token than the one of the highest logit."""
+        conditions = (params.logit_bias, params.allowed_token_ids, params.bad_words, params.min_tokens)
+        return params.temperature > 0 or params.has_penalties or any(conditions)
 
     def uniform(self, position: int) -> float:
         """The number in [0, 1) of this request's stream that decides the token at `position` (0, 1, ... in order).
@@ -139,12 +139,6 @@ class RequestSampler:
         """Takes note of a sampled token."""
         if self.counts is not None:
             self.counts.add(token_id)
-
-
-def _resolved(num_logprobs: int | None, vocab_size: int) -> int | None:
-    if num_logprobs is None:
-        return None
-    return vocab_size if num_logprobs == ALL_LOGPROBS else min(num_logprobs, vocab_size)
 
 
 class SamplingInputs:
@@ -163,16 +157,19 @@ class SamplingInputs:
         num_rows = max(len(requests), 1)
         counted: list[TokenCounts] = []
         biases: list[tuple[int, Int32Array, Float32Array]] = []
-        self._set_row(0, SamplingParams(temperature=0.0), 0.0) if not requests else None
         self._starts[: num_rows + 1] = 0
+        if not requests:
+            self._set_row(0, _GREEDY, 0.0)
         for row, request in enumerate(requests):
             sampler = request.sampler
-            draws = sampler is not None and request.params.temperature > 0
-            self._set_row(row, request.params, sampler.uniform(request.num_output_tokens) if sampler and draws else 0.0)
-            if sampler is not None and sampler.counts is not None:
+            if sampler is None:
+                self._set_row(row, _GREEDY, 0.0)
+                continue
+            self._set_row(row, request.params, sampler.uniform(request.num_output_tokens))
+            if sampler.counts is not None:
                 counted.append(sampler.counts)
                 self._starts[row + 1] = len(sampler.counts.ids)
-            if sampler is not None and sampler.bias.is_needed:
+            if sampler.bias.is_needed:
                 biases.append((row, *sampler.bias.at(request.output_token_ids)))
         np.cumsum(self._starts[: num_rows + 1], out=self._starts[: num_rows + 1])
         operands: dict[str, npt.NDArray[np.generic]] = {name: rows[:num_rows] for name, rows in self._floats.items()}

@@ -101,14 +101,13 @@ class Scheduler:
         if finished:
             self.running = [request for request in self.running if not request.is_finished]
 
-    def abort(self, request: Request) -> None:
-        """Ends a request from outside, whatever its state; ending it twice does nothing."""
-        if request.is_finished:
-            return
-        if request.state is not RequestState.RUNNING:
-            self.waiting.remove(request)
-        request.finish(FinishReason.ABORT)
-        self.remove_finished([request])
+    def abort(self, requests: Iterable[Request]) -> None:
+        """Ends requests from outside, whatever their state; those that have ended already stay as they are."""
+        ending = [request for request in requests if not request.is_finished]
+        for request in ending:
+            request.finish(FinishReason.ABORT)
+        self.remove_finished(ending)
+        self.waiting = deque(request for request in self.waiting if not request.is_finished)
 
     def recompute(self, request: Request) -> None:
         """Gives up what a running request has in the KV cache and puts it at the head of the queue.
