@@ -41,6 +41,10 @@ class Stepper:
             bounds["num_requests_plus_one"] = num_requests + 1
             self.executable = px.graph.compile(graph, bounds=bounds)
 
+    def restart(self) -> None:
+        """All requests begin anew. What the cache holds of the old ones stays, as rubbish."""
+        self._lengths = [0] * len(self._lengths)
+
     def __call__(self, chunks: Sequence[Chunk]) -> list[Floats]:
         """Runs one step over chunks of different requests; gives each chunk's logits [tokens, vocab_size]."""
         requests = [request for request, _ in chunks]
