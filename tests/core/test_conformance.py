@@ -12,10 +12,12 @@ from plugin_files import install, run
 from simulated import SimulatedBackend
 
 import perfxapi as px
+from perfxapi.backend import REGISTRY, Backend, BackendManifest, OpCall
 from perfxapi.conformance import Case, all_cases, check_case, compare, verify
 from perfxapi.conformance.guard import guarded
 from perfxapi.conformance.report import Outcome, Report
 from perfxapi.errors import DeviceUnavailableError, UnknownNameError
+from perfxapi.reference import ReferenceKernel
 
 
 def outcomes(backend: SimulatedBackend, *ops: str) -> Iterator[Outcome]:
@@ -51,7 +53,7 @@ def planted(backend: SimulatedBackend, op: str, change: object) -> None:
     kernel = backend.kernel(op)
     launch = kernel.launch
 
-    def wrong(call: px.backend.OpCall) -> None:  # type: ignore[name-defined]
+    def wrong(call: OpCall) -> None:
         launch(call)
         change(call)  # type: ignore[operator]
 
@@ -124,15 +126,33 @@ def test_a_kernel_that_takes_what_the_reference_refuses_is_found(sim: SimulatedB
     assert {o.sample for o in wrong} > {"indices holds -7", "indices holds 2147483647"}
 
 
-def test_a_kernel_that_refuses_too_late_is_found(sim: SimulatedBackend) -> None:
-    def write_then_refuse(call: object) -> None:
-        view = call.inputs[0]  # type: ignore[attr-defined]
-        view.over(view.buffer.readable("sim")[0])[0, 0] += 1
+class Late(ReferenceKernel):
+    """Writes, then refuses."""
+
+    def launch(self, call: OpCall) -> None:
+        call.inputs[0].host()[0, 0] += 1
         raise px.errors.KernelError("invalid argument")
 
-    sim.kernel("adjust_logits").launch = write_then_refuse  # type: ignore[method-assign]
-    wrong = {o.detail for o in outcomes(sim, "adjust_logits") if o.status == "wrong"}
-    assert wrong == {"it refuses, but has written to logits"}
+
+class LateBackend(Backend):
+    """A host device with one bad kernel."""
+
+    def devices(self) -> tuple[px.Device, ...]:
+        return (px.Device("late"),)
+
+    def kernels(self, op: str) -> tuple[Late, ...]:
+        return (Late(px.ops.op_spec(op)),) if op == "adjust_logits" else ()
+
+
+def test_a_kernel_that_refuses_too_late_is_found() -> None:
+    REGISTRY.entries()
+    REGISTRY.register(BackendManifest("late", LateBackend, ("late",), priority=-300), "tests")
+    try:
+        cases = [case for case in all_cases(["adjust_logits"]) if case.arrangement == "hostile indices"]
+        found = [check_case(case, "late", px.get_device("late")) for case in cases]
+    finally:
+        REGISTRY.unregister("late")
+    assert {o.detail for o in found if o.status == "wrong"} == {"it refuses, but has written to logits"}
 
 
 def test_an_error_and_a_refusal_are_told_apart(sim: SimulatedBackend) -> None:
