@@ -185,7 +185,7 @@ def test_two_backends_that_own_one_device(tmp_path: Path) -> None:
     install(tmp_path, "perfxapi-backend-other", "other", other)
     found = backends(tmp_path)
     assert found["mine"]["state"] == "usable"
-    assert "has device mine:0, which is backend 'mine's" in found["other"]["problem"]
+    assert "has device mine:0, which backend 'mine' has too" in found["other"]["problem"]
 
 
 def test_the_cause_is_shown_when_the_device_of_a_broken_plugin_is_asked_for(tmp_path: Path) -> None:
