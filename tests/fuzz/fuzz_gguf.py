@@ -26,10 +26,10 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "llm"))
 from gguf_builder import ARRAY, BOOL, F32, F64, I32, STRING, U8, U32, U64, array, build, pair, tensor
-from perfxlm.weights.gguf import GGUFFile
-from perfxlm.weights.metadata import StringArray
 
 from perfxapi.errors import FileFormatError
+from perfxlm.weights.gguf import GGUFFile
+from perfxlm.weights.metadata import StringArray
 
 TIME_LIMIT = 1.0
 EXTRA_BYTES = 64 << 20

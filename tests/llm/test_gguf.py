@@ -30,12 +30,12 @@ from gguf_builder import (
 )  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from perfxlm.weights.gguf import GGUFFile
-from perfxlm.weights.metadata import StringArray, string_ends
-from perfxlm.weights.tensor import MappedFile
 
 from perfxapi import dtypes
 from perfxapi.errors import FileFormatError, InvalidArgumentError
+from perfxlm.weights.gguf import GGUFFile
+from perfxlm.weights.metadata import StringArray, string_ends
+from perfxlm.weights.tensor import MappedFile
 
 FUZZER = Path(__file__).parents[1] / "fuzz" / "fuzz_gguf.py"
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from perfxlm.weights import GGUFFile, SafetensorsFile
 
 from perfxapi import dtypes
 from perfxapi.errors import FileFormatError
+from perfxlm.weights import GGUFFile, SafetensorsFile
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy", reason="the oracle")
 
