@@ -10,6 +10,7 @@ from engine_helpers import VOCAB_SIZE, assert_same, full_logprobs, greedy, promp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perfxapi.backend import REGISTRY
 from perfxapi.errors import DeviceLostError
 from perfxlm import LLM, SamplingParams, TokensPrompt
 from perfxlm.engine.runner import ModelRunner, StepResult
@@ -130,9 +131,10 @@ def test_a_request_does_not_feel_its_neighbors(
 
 
 class LosingRunner(ModelRunner):
-    """A runner whose device is lost at some steps of the process, before or after it computed."""
+    """A runner whose device is lost at some steps of the process; for good, where it `leaves`."""
 
     lost_at: frozenset[int] = frozenset()
+    leaves = False
     num_steps = 0
 
     def run(self, schedule: Schedule) -> StepResult:
@@ -141,6 +143,8 @@ class LosingRunner(ModelRunner):
             self._inputs.fill(schedule)
             if self._inputs.sampled:
                 self._sampling.fill(self._inputs.sampled)
+            if self.leaves:
+                REGISTRY.mark_lost(self.device, "the test took it away")
             raise DeviceLostError("the test took the device away")
         return super().run(schedule)
 
@@ -162,6 +166,19 @@ def test_lost_device_changes_nothing(llm: LLM, tiny_model: Path, device: str, mo
         assert other.prompt_logprobs is not None
         assert_same(device, one.prompt_logprobs[1:], other.prompt_logprobs[1:])
     assert losing.engine.metrics.num_device_losses == 4
+
+
+def test_work_moves_to_another_device(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in prompt(30, 7)]
+    params = SamplingParams(seed=4, max_tokens=10, ignore_eos=True, temperature=8.0)
+    expected = LLM(tiny_model, device="cpu", max_model_len=128).generate(prompts, params)
+    monkeypatch.setattr("perfxlm.llm.ModelRunner", LosingRunner)
+    monkeypatch.setattr(LosingRunner, "lost_at", frozenset({4}))
+    monkeypatch.setattr(LosingRunner, "leaves", True)
+    monkeypatch.setattr(LosingRunner, "num_steps", 0)
+    losing = LLM(tiny_model, device="cpu", fallback="allow", max_model_len=128)
+    assert tokens_of(losing.generate(prompts, params)) == tokens_of(expected)
+    assert str(losing.engine.runner.device) == "numpy:0"
 
 
 def test_engine_gives_up_on_a_device_that_is_lost_each_time(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

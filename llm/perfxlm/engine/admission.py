@@ -149,7 +149,7 @@ class Admission:
             if nbytes > MAX_REPORT_BYTES:
                 raise InvalidArgumentError(
                     f"{name}={getattr(params, name)} with n={params.n} and {max_tokens} tokens takes "
-                    f"{nbytes >> 20} MiB; at most {MAX_REPORT_BYTES >> 20} MiB are allowed: lower {name}, max_tokens or n"
+                    f"{nbytes >> 20} MiB; at most {MAX_REPORT_BYTES >> 20} are allowed: lower {name}, max_tokens or n"
                 )
 
     def _stop_ids(self, params: SamplingParams) -> dict[int, int | None]:
