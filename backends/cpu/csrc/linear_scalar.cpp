@@ -3,8 +3,8 @@
 #include "perfx/simd_portable.hpp"
 
 #include "kernel_tables.hpp"
-#include "linear_simd_scalar.hpp"
 #include "perfx/linear.hpp"
+#include "perfx/linear_simd_portable.hpp"
 
 namespace perfx {
 

@@ -119,6 +119,8 @@ struct Simd {
       const __m256i even = _mm256_madd_epi16(weights.even, broadcast_int(x));
       const __m256i odd = _mm256_madd_epi16(weights.odd, broadcast_int(x + 4));
       chain = _mm256_add_epi32(chain, _mm256_add_epi32(even, odd));
+      asm(""
+          : "+x"(chain)); /* or GCC collects the products of a block before it adds them, and runs out of registers */
     }
     static I32 finish(Chain chain) { return chain; }
   };

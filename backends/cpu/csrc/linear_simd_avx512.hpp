@@ -170,6 +170,8 @@ struct Simd {
       const __m512i even = _mm512_madd_epi16(weights.even, broadcast_int(x));
       const __m512i odd = _mm512_madd_epi16(weights.odd, broadcast_int(x + 4));
       chain = _mm512_add_epi32(chain, _mm512_add_epi32(even, odd));
+      asm(""
+          : "+v"(chain)); /* or GCC collects the products of a block before it adds them, and runs out of registers */
     }
     static I32 finish(Chain chain) { return chain; }
   };

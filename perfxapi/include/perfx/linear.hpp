@@ -1,7 +1,7 @@
 /* The family of matrix products: linear, multi_linear, gated_linear, vocab_topk, embedding.
  *
  * A translation unit defines PERFX_VARIANT, includes the general vector layer (perfx/simd_portable.hpp says what it
- * is), the one of the tile kernels (which defines `Simd`; backends/cpu/csrc/linear_simd_scalar.hpp is the plainest) and
+ * is), the one of the tile kernels (which defines `Simd`; perfx/linear_simd_portable.hpp says what it holds) and
  * this header, and exports `kKernels<TileTarget<Simd>>`. An instruction set whose vectors cannot be members or array
  * elements supplies its own target instead, with the members of TileTarget (linear_tile.hpp).
  */

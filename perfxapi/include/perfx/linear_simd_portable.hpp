@@ -1,0 +1,129 @@
+/* The vector layer of the tile kernels for any processor, four rows at a time, in the vector extensions of GCC and
+ * Clang; and the definition of what such a layer is.
+ *
+ * `Simd` holds, beside what its comments here say:
+ *
+ *   kLanes            rows in a vector: 4, 8 or 16
+ *   kMaxTokens        the largest group of tokens a tile kernel is compiled for: 4, 8 or 12
+ *   kMaxChains        dot products in flight together: as many vectors as are free beside one for each token
+ *   F32, I32, Codes   kLanes float32, int32, and four unsigned bytes a lane
+ *   ActivationLayout  how codes of activations lie (linear_activations.hpp): what Dot wants to load
+ *   Dot<format>       dot products of codes: kChains vectors to a product; start, add a group of four columns, finish
+ *
+ * Loads and stores are of any alignment. Every operation is exact or rounds once, so all layers give the same bits.
+ */
+#ifndef PERFX_LINEAR_SIMD_PORTABLE_HPP
+#define PERFX_LINEAR_SIMD_PORTABLE_HPP
+
+#include "perfx/linear_activations.hpp"
+
+namespace perfx {
+namespace PERFX_VARIANT {
+namespace linear {
+
+struct Simd {
+  static constexpr int kLanes = 4;
+  static constexpr int kMaxTokens = 4;
+  static constexpr int kMaxChains = 4;
+
+  typedef float F32 __attribute__((vector_size(16)));
+  typedef int32_t I32 __attribute__((vector_size(16)));
+  typedef uint32_t Codes __attribute__((vector_size(16))); /* column c of a row is bits 8 c .. 8 c + 7 */
+  using ActivationLayout = WordPairs;
+
+  static F32 zero() { return F32{}; }
+  static I32 zero_int() { return I32{}; }
+  static F32 broadcast_float(float value) { return F32{value, value, value, value}; }
+  static F32 broadcast(const Byte* from) { return broadcast_float(load_unaligned<float>(from)); }
+  static I32 broadcast_int(const Byte* from) {
+    const int32_t value = load_unaligned<int32_t>(from);
+    return I32{value, value, value, value};
+  }
+  static F32 load(const void* from) { return load_unaligned<F32>(from); }
+  static void store(void* to, F32 value) { std::memcpy(to, &value, sizeof(value)); }
+
+  /* kLanes numbers in memory as float32 */
+  static F32 widen_float16(const Byte* from) {
+    return F32{load_float16(from), load_float16(from + 2), load_float16(from + 4), load_float16(from + 6)};
+  }
+  static F32 widen_bfloat16(const Byte* from) {
+    const auto one = [&](int i) { return linear::widen_bfloat16(load_unaligned<uint16_t>(from + 2 * i)); };
+    return F32{one(0), one(1), one(2), one(3)};
+  }
+  static F32 widen_uint8(const Byte* from) {
+    return F32{float(from[0]), float(from[1]), float(from[2]), float(from[3])};
+  }
+  static F32 widen_int8(const Byte* from) {
+    return F32{float(int8_t(from[0])), float(int8_t(from[1])), float(int8_t(from[2])), float(int8_t(from[3]))};
+  }
+
+  static F32 add(F32 a, F32 b) { return a + b; }
+  static F32 multiply(F32 a, F32 b) { return a * b; }
+  static F32 negate(F32 a) { return -a; }
+  static F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
+  /* a * b + c, rounded once */
+  static F32 fused(F32 a, F32 b, F32 c) {
+    return F32{__builtin_fmaf(a[0], b[0], c[0]), __builtin_fmaf(a[1], b[1], c[1]), __builtin_fmaf(a[2], b[2], c[2]),
+               __builtin_fmaf(a[3], b[3], c[3])};
+  }
+
+  static Codes load_codes(const Byte* from) { return load_unaligned<Codes>(from); }
+  static void store_codes(Byte* to, Codes codes) { std::memcpy(to, &codes, sizeof(codes)); }
+  static Codes low_nibbles(Codes both) { return both & 0x0f0f0f0f; }
+  static Codes high_nibbles(Codes both) { return both >> 4 & 0x0f0f0f0f; }
+  /* Adds 16 where a bit is set: bit i of `bits` belongs to byte i. */
+  static Codes add_fifth_bits(Codes codes, const Byte* bits) {
+    const uint32_t rows = load_unaligned<uint16_t>(bits);
+    const Codes four = Codes{rows, rows >> 4, rows >> 8, rows >> 12} & 15;
+    return codes | (four * 0x00204081 & 0x01010101) << 4; /* bit i of four to bit 0 of byte i, then to bit 4 */
+  }
+  /* Adds 16 * (bits 2 index, 2 index + 1 of each byte of `crumbs`). */
+  template <int index>
+  static Codes add_crumbs(Codes codes, Codes crumbs) {
+    return codes | (crumbs >> 2 * index & 0x03030303) << 4;
+  }
+  template <int column>
+  static I32 column_int(Codes codes) {
+    return I32(codes >> 8 * column & 255);
+  }
+  /* One column of each row as float32 */
+  template <int column>
+  static F32 column_of(Codes codes) {
+    return to_float(column_int<column>(codes));
+  }
+
+  /* Of 32 activations: the largest magnitude's bits; the codes, and the sums of each half's codes */
+  static uint32_t largest_bits(const float* x) { return portable_largest_bits(x); }
+  template <ActivationFormat format>
+  static void round_block(const float* x, float inverse, Byte* to, int32_t* sums) {
+    portable_round_block<ActivationLayout, format>(x, inverse, to, sums);
+  }
+
+  /* Codes as Dot multiplies them, made once for all tokens */
+  struct Operand {
+    I32 columns[4];
+  };
+  static Operand operand(Codes codes) {
+    return {{column_int<0>(codes), column_int<1>(codes), column_int<2>(codes), column_int<3>(codes)}};
+  }
+
+  template <ActivationFormat format>
+  struct Dot {
+    static constexpr int kChains = 1;
+    static constexpr int kGroupBytes = 8; /* of activations, from one group of four columns to the next */
+    using Chain = I32;
+    static Chain start(I32 correction) { return correction; }
+    static void add(Chain& chain, const Operand& weights, const Byte* x) {
+      int16_t codes[4]; /* of columns 0, 2, 1, 3 */
+      std::memcpy(codes, x, sizeof(codes));
+      chain += weights.columns[0] * codes[0] + weights.columns[2] * codes[1];
+      chain += weights.columns[1] * codes[2] + weights.columns[3] * codes[3];
+    }
+    static I32 finish(Chain chain) { return chain; }
+  };
+};
+
+}  // namespace linear
+}  // namespace PERFX_VARIANT
+}  // namespace perfx
+#endif
