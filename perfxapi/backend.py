@@ -223,7 +223,9 @@ class BackendRegistry:
                 )
             if device in self._by_device:
                 owner = self._by_device[device].manifest.name
-                raise PluginError(f"backend {entry.manifest.name!r} has device {device}, which backend {owner!r} has too")
+                raise PluginError(
+                    f"backend {entry.manifest.name!r} has device {device}, which backend {owner!r} has too"
+                )
 
     def of_device(self, device: Device) -> BackendEntry:
         """The backend that owns a device, loaded if need be. Raises UnknownNameError for a device that none owns."""

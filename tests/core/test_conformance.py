@@ -29,9 +29,10 @@ def test_cases_come_in_an_order_that_never_changes() -> None:
         return case.number, case.spec.name, case.sample.label, case.arrangement
 
     first = list(map(named, all_cases()))
-    assert first == list(map(named, all_cases()))
     assert [number for number, *_ in first] == list(range(len(first)))
     assert {spec.name for spec in px.ops.all_ops()} == {op for _, op, *_ in first}
+    some = ["paged_attention", "sample"]
+    assert list(map(named, all_cases(some))) == list(map(named, all_cases(some)))
 
 
 def test_every_storage_type_of_weights_is_covered() -> None:
@@ -284,7 +285,7 @@ def test_writing_past_an_end_is_found_and_the_rest_is_still_checked(tmp_path: Pa
     status, report, said = verified(tmp_path, "exp", "tanh", "sigmoid")
     assert status == 1
     # every other case has the guard at that end
-    assert {o.status for o in report.outcomes if o.op == "exp"} == {"ok", "crashed"}
+    assert [o.status for o in report.outcomes if o.op == "exp"].count("crashed") == 3, "then it is given up"
     assert {o.detail for o in report.failures} <= {"SIGSEGV", "SIGBUS"}
     assert {o.op for o in report.failures} == {"exp", "tanh"}
     assert {o.status for o in report.outcomes if o.op == "sigmoid"} == {"ok"}, "what it prints is not in the way"
