@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Pipeline
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # Before the first import of NumPy: its BLAS has threads that spin beside those of the native pool, and where
 # processors are shared both wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Other processes share the machine: how long an example took says nothing about it.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 DATA = Path(__file__).parent / "data"
 CHAT_TEMPLATE = (
