@@ -201,6 +201,14 @@ class LLM:
         """Raises UnsupportedFeatureError: pooling models are not built yet."""
         _not_built("score")
 
+    def sleep(self, level: int = 1) -> NoReturn:
+        """Raises UnsupportedFeatureError: giving memory back between requests is not built yet."""
+        raise UnsupportedFeatureError("sleep is not built yet; delete the LLM to give its memory back")
+
+    def wake_up(self, tags: list[str] | None = None) -> NoReturn:
+        """Raises UnsupportedFeatureError: see `sleep`."""
+        raise UnsupportedFeatureError("wake_up is not built yet, since sleep is not")
+
     def beam_search(self, prompts: Any, params: Any) -> NoReturn:
         """Raises UnsupportedFeatureError: beam search is not built yet."""
         raise UnsupportedFeatureError("beam_search is not built yet; SamplingParams(n=...) gives several samples")
@@ -247,9 +255,11 @@ class LLM:
             with self._device_in_use() as device:
                 # after a lost device, weights are read again from their file
                 model = (opened.pop() if opened else open_model(self.model_path)).build(plan.options)
-                return ModelRunner(
+                runner = ModelRunner(
                     model, plan.limits, num_blocks=plan.num_blocks, block_size=plan.block_size, device=device
                 )
+                runner.prepare()
+                return runner
 
         return EngineCore(Scheduler(BlockPool(plan.num_blocks, plan.block_size), plan.limits), make_runner)
 

@@ -80,5 +80,8 @@ def test_what_is_not_built_says_so(cpu_llm: LLM) -> None:
     for method in (cpu_llm.encode, cpu_llm.embed, cpu_llm.classify, cpu_llm.score):
         with pytest.raises(UnsupportedFeatureError, match="pooling"):
             method("a")
+    for method in (cpu_llm.sleep, cpu_llm.wake_up):
+        with pytest.raises(UnsupportedFeatureError, match="not built yet"):
+            method()
     with pytest.raises(UnsupportedFeatureError, match="beam"):
         cpu_llm.beam_search([[5]], None)

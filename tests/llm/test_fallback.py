@@ -444,9 +444,9 @@ def test_the_real_model_goes_on(
     stored = json.loads(data.read_text(encoding="utf-8"))[0]
     set_setting("DISABLE_KERNELS", "cpu:paged_attention")
     inject("gated_linear", KERNEL_ERROR, at=[100])
-    llm = LLM(gemma_path, device="cpu", max_model_len=64)
     params = SamplingParams(temperature=0.0, max_tokens=40)
     with pytest.warns(FallbackWarning, match="paged_attention.*DISABLE_KERNELS|gated_linear.*kernel error"):
+        llm = LLM(gemma_path, device="cpu", max_model_len=64)
         (output,) = llm.generate(stored["prompt"], params, use_tqdm=False)
     assert output.outputs[0].text == stored["continuation"]
     rows = {row.op: row for row in px.explain().fallbacks}

@@ -47,9 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(llm: LLM) -> dict[str, Any]:
     """Everything `show` prints, as plain values."""
-    from perfxlm.engine.runner import GREEDY, SizeClass
-
-    executable = llm.engine.runner.compile(SizeClass(GREEDY, 1, 1, 0))
+    executable = next(iter(llm.engine.runner.executables().values()))
     nodes = [asdict(placement) for placement in executable.explain()]
     plan, specs = llm.plan, llm.engine.runner.model.kv_specs
     token_bytes = sum(2 * spec.num_kv_heads * spec.head_dim * spec.dtype.itemsize for spec in specs)

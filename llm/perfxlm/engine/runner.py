@@ -119,6 +119,13 @@ class ModelRunner:
             self._report(outputs, token_ids)
         return StepResult(inputs.sampled, token_ids)
 
+    def prepare(self) -> None:
+        """Compiles the step that decodes one request greedily.
+
+        Weights are packed for the device by that, and the first request need not wait for it.
+        """
+        self._compiled(SizeClass(GREEDY, 1, 1, SIDE_CLASSES[0]))
+
     def executables(self) -> Mapping[SizeClass, px.graph.Executable]:
         """What was compiled so far."""
         return self._executables
@@ -151,11 +158,13 @@ class ModelRunner:
         exact = (head, len(operands["tokens"]), len(operands["output_rows"]), num_side)
         if exact not in self._by_size:
             bounds = zip((self._token_classes, self._row_classes, SIDE_CLASSES), exact[1:], strict=True)
-            size = SizeClass(head, *(_fitting(classes, count) for classes, count in bounds))
-            if size not in self._executables:
-                self._executables[size] = self.compile(size)
-            self._by_size[exact] = self._executables[size]
+            self._by_size[exact] = self._compiled(SizeClass(head, *(_fitting(*bound) for bound in bounds)))
         return self._by_size[exact]
+
+    def _compiled(self, size: SizeClass) -> px.graph.Executable:
+        if size not in self._executables:
+            self._executables[size] = self.compile(size)
+        return self._executables[size]
 
     def _head(self) -> Head:
         """The least that serves every request of the step."""
