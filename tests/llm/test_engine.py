@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from engine_helpers import VOCAB_SIZE, assert_same, full_logprobs, greedy, prompt, tokens_of
+from gguf_writer import write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfxapi.backend import REGISTRY
 from perfxapi.errors import DeviceLostError
-from perfxlm import LLM, SamplingParams, TokensPrompt
+from perfxlm import LLM, RequestOutput, SamplingParams, TokensPrompt
 from perfxlm.engine.runner import ModelRunner, StepResult
 from perfxlm.engine.scheduler import Schedule
 from perfxlm.errors import EngineStoppedError
@@ -105,24 +107,45 @@ def test_seed_repeats_and_no_seed_does_not(llm: LLM) -> None:
     assert free[0] != free[1]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module", params=["float32", "int16", "int8"])
+def served(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Arguments of an LLM with float weights, or with Q8_0 weights and activations of this format."""
+    options: dict[str, Any] = {"device": "cpu", "max_model_len": 128, "skip_tokenizer_init": True}
+    if request.param == "float32":
+        return {"model": tiny_model, **options}
+    path = tmp_path_factory.mktemp("quantized") / "tiny.gguf"
+    write_gguf(tiny_model, path, quantize=True)
+    return {"model": path, "activation_format": request.param, **options}
+
+
+@pytest.fixture(scope="module")
+def alone(served: dict[str, Any]) -> RequestOutput:
+    return LLM(**served).generate(MINE, REPORTING)[0]
+
+
+MINE = TokensPrompt(prompt_token_ids=prompt(50)[0])
+REPORTING = SamplingParams(
+    seed=2, max_tokens=6, temperature=8.0, ignore_eos=True, logprobs=-1, prompt_logprobs=-1, detokenize=False
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    lengths=st.lists(st.integers(1, 70), min_size=1, max_size=8),
+    lengths=st.lists(st.integers(1, 70), min_size=1, max_size=7),
     chunk=st.integers(1, 40),
     place=st.integers(0, 7),
 )
 def test_a_request_does_not_feel_its_neighbors(
-    tiny_model: Path, cpu_llm: LLM, lengths: list[int], chunk: int, place: int
+    served: dict[str, Any], alone: RequestOutput, lengths: list[int], chunk: int, place: int
 ) -> None:
     """Bit for bit: log-probabilities alone, among others, and with the prompt in chunks of any size."""
-    mine = TokensPrompt(prompt_token_ids=prompt(50)[0])
-    params = SamplingParams(seed=2, max_tokens=6, ignore_eos=True, logprobs=-1, prompt_logprobs=-1)
-    (alone,) = cpu_llm.generate(mine, params)
     crowd = [TokensPrompt(prompt_token_ids=ids) for ids in prompt(*lengths, seed=7)]
-    crowd.insert(min(place, len(crowd)), mine)
-    crowded = LLM(tiny_model, device="cpu", max_model_len=128, max_num_batched_tokens=chunk, max_num_seqs=8)
-    outputs = crowded.generate(crowd, [params if each is mine else greedy() for each in crowd])
-    among = next(output for output, each in zip(outputs, crowd, strict=True) if each is mine)
+    crowd.insert(min(place, len(crowd)), MINE)
+    crowded = LLM(**served, max_num_batched_tokens=chunk, max_num_seqs=8)
+    outputs = crowded.generate(crowd, [REPORTING if each is MINE else greedy(detokenize=False) for each in crowd])
+    among = next(output for output, each in zip(outputs, crowd, strict=True) if each is MINE)
     assert among.outputs[0].token_ids == alone.outputs[0].token_ids
     assert alone.prompt_logprobs is not None
     assert among.prompt_logprobs is not None
