@@ -159,9 +159,7 @@ def _work(target: str, first: int, given_up: Sequence[str], ops: Sequence[str] |
 
 def _main(arguments: Sequence[str]) -> None:
     if len(arguments) < 3:
-        raise InvalidArgumentError(
-            "usage: python -m perfxapi.conformance.runner TARGET FIRST GIVEN_UP_OPS [OP...]"
-        )
+        raise InvalidArgumentError("usage: python -m perfxapi.conformance.runner TARGET FIRST GIVEN_UP_OPS [OP...]")
     _work(arguments[0], int(arguments[1]), arguments[2].split(","), arguments[3:] or None)
 
 
