@@ -73,7 +73,7 @@ typedef struct PxTensor {
   int32_t dtype;  /* PxDType */
   int32_t layout; /* PxLayout */
   int32_t ndim;
-  int32_t flags;  /* PX_CONTIGUOUS: in a command list, strides follow from the resolved shape */
+  int32_t flags; /* PX_CONTIGUOUS: in a command list, strides follow from the resolved shape */
   int64_t shape[PERFX_MAX_NDIM];
   int64_t strides[PERFX_MAX_NDIM]; /* bytes; meaningless for PX_TILE16 */
 } PxTensor;
@@ -104,11 +104,11 @@ typedef struct PxThread {
   int64_t* counters; /* PERFX_NUM_COUNTERS shared counters, 64 bytes apart, zero when the kernel starts */
 } PxThread;
 
-/* What a thread of the pool calls. A status other than PX_OK should be decided from the operands before the work is divided,
- * and so be the same on all threads: then a command list stops exactly there. */
+/* What a thread of the pool calls. A status other than PX_OK should be decided from the operands before the work is
+ * divided, and so be the same on all threads: then a command list stops exactly there. */
 typedef int32_t (*PxKernelFn)(const PxCall* call, const PxThread* thread);
-/* PX_OK: this kernel runs the call; PX_UNSUPPORTED: it does not. Looks at dtypes, layouts, shapes and strides only; `data` may be
- * null. Shapes are upper bounds. */
+/* PX_OK: this kernel runs the call; PX_UNSUPPORTED: it does not. Looks at dtypes, layouts, shapes and strides only;
+ * `data` may be null. Shapes are upper bounds. */
 typedef int32_t (*PxAcceptsFn)(const PxCall* call);
 typedef int64_t (*PxWorkspaceFn)(const PxCall* call, int32_t num_threads);
 
@@ -119,10 +119,10 @@ typedef struct PxKernel {
   PxKernelFn run;
 } PxKernel;
 
-/* Kernels compiled for one instruction set. One variant is chosen, and only its kernels are used: a kernel that has nothing
- * special for an instruction set stands in the tables of several. */
+/* Kernels compiled for one instruction set. One variant is chosen, and only its kernels are used: a kernel that has
+ * nothing special for an instruction set stands in the tables of several. */
 typedef struct PxVariant {
-  const char* name;        /* "scalar", "avx2", "avx512", "avx512vnni", ... */
+  const char* name;           /* "scalar", "avx2", "avx512", "avx512vnni", ... */
   int32_t (*supported)(void); /* can this machine run it? */
   int32_t num_kernels;
   int32_t reserved;

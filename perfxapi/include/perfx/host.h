@@ -22,10 +22,10 @@ typedef struct PxPool PxPool;
 typedef struct PxList PxList;
 
 /* ---- pool: `num_threads` threads, the caller being the first. They spin for `spin_us`, then sleep.
- * `cpus` (may be null) has one processor number a thread, or -1 for no affinity; the first one pins the thread that makes
- * the pool. Null when out of resources or when num_threads is not positive.
- * A pool may be used by several threads of the program: one job runs at a time, others wait. In a forked child the pool
- * starts workers of its own. Lists and pools must not be destroyed while they run. */
+ * `cpus` (may be null) has one processor number a thread, or -1 for no affinity; the first one pins the thread that
+ * makes the pool. Null when out of resources or when num_threads is not positive. A pool may be used by several threads
+ * of the program: one job runs at a time, others wait. In a forked child the pool starts workers of its own. Lists and
+ * pools must not be destroyed while they run. */
 PxPool* perfx_pool_create(int32_t num_threads, const int32_t* cpus, int64_t spin_us);
 void perfx_pool_destroy(PxPool* pool);
 int32_t perfx_pool_num_threads(const PxPool* pool);
@@ -38,21 +38,21 @@ int64_t perfx_pool_native_ns(const PxPool* pool);
 PxList* perfx_list_create(void);
 void perfx_list_destroy(PxList* list);
 /* Appends a node; copies everything. `symbols` holds num_operands * PERFX_MAX_NDIM numbers: -1 where the dimension is
- * the constant in `shape`, else the index of a symbol, and the dimension is shape (a factor, usually 1) times its value.
- * An operand with PX_CONTIGUOUS has its strides computed from the resolved shape; others keep theirs.
+ * the constant in `shape`, else the index of a symbol, and the dimension is shape (a factor, usually 1) times its
+ * value. An operand with PX_CONTIGUOUS has its strides computed from the resolved shape; others keep theirs.
  * `barrier_before` is 0 where the node needs nothing that was written since the last barrier.
  * Returns the node's index, or a negative number when out of memory. */
 int32_t perfx_list_append(PxList* list, PxKernelFn run, const PxCall* call, const int32_t* symbols,
                           int32_t barrier_before);
 /* An appended node with run == NULL is disabled: the list stops there with PX_DISABLED. */
 int32_t perfx_list_length(const PxList* list);
-/* Runs nodes first..last-1 in one wake-up of the pool. PX_OK, or the status of the node whose index is put in *stopped_at;
- * all nodes before it are complete, none after it has begun (see PxKernelFn). PX_INVALID_ARGUMENT
- * also where a symbol is missing or negative. One thread of the program runs a list at a time, others wait. */
+/* Runs nodes first..last-1 in one wake-up of the pool. PX_OK, or the status of the node whose index is put in
+ * *stopped_at; all nodes before it are complete, none after it has begun (see PxKernelFn). PX_INVALID_ARGUMENT also
+ * where a symbol is missing or negative. One thread of the program runs a list at a time, others wait. */
 int32_t perfx_list_run(PxPool* pool, PxList* list, int32_t first, int32_t last, const int64_t* symbols,
                        int32_t num_symbols, int32_t* stopped_at);
-/* While profiling is on (0 or 1), adds each node's nanoseconds (thread 0, with the wait before it) to ns[node]. The pointer
- * holds until the next append. */
+/* While profiling is on (0 or 1), adds each node's nanoseconds (thread 0, with the wait before it) to ns[node]. The
+ * pointer holds until the next append. */
 void perfx_list_profile(PxList* list, int32_t enabled);
 const int64_t* perfx_list_node_ns(const PxList* list);
 
