@@ -12,7 +12,8 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from perfxapi.backend import REGISTRY, BackendManifest
-from perfxapi.ops.spec import OpSpec, register_op
+from perfxapi.errors import PerfXWarning, UnknownNameError
+from perfxapi.ops.spec import OpSpec, op_spec, register_op
 from perfxapi.settings import settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,20 @@ def discover() -> None:
             REGISTRY.note_failure(status.name, "PERFXAPI_PLUGINS does not name its plugin")
         else:
             _load(entry_point, status)
+    _check_disabled_names()
+
+
+def _check_disabled_names() -> None:
+    """Warns of ops in PERFXAPI_DISABLE_KERNELS that do not exist: a misspelled name would disable nothing."""
+    import warnings
+
+    for name in settings().disable_kernels:
+        op = name.partition(":")[2]
+        try:
+            if op != "*":
+                op_spec(op)
+        except UnknownNameError as error:
+            warnings.warn(f"PERFXAPI_DISABLE_KERNELS names {name!r}: {error}", PerfXWarning, stacklevel=2)
 
 
 def _status_of(entry_point: EntryPoint) -> PluginStatus:

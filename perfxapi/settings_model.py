@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.settings import FallbackPolicy
@@ -19,6 +19,8 @@ def _split(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+KernelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)$")]
+KernelNames = Annotated[tuple[KernelName, ...], BeforeValidator(_split)]
 Numbers = Annotated[tuple[int, ...], BeforeValidator(_split)]
 
 
@@ -29,7 +31,9 @@ class Settings(BaseModel):
 
     device: str = Field("auto", description='Device used where none is given: "auto", "cpu", "opencl:1", ...')
     fallback: FallbackPolicy = Field("warn", description="What happens when work cannot run where it was asked to.")
-    disable_kernels: Names = Field((), description='Kernels never chosen, as "backend:op", comma-separated.')
+    disable_kernels: KernelNames = Field(
+        (), description='Kernels never chosen, as "backend:op" or "backend:*", comma-separated.'
+    )
     plugins: Names | None = Field(None, description="Allow-list of plugin entry points; empty disables all plugins.")
     num_threads: int = Field(0, ge=0, le=4096, description="Threads of the native pool; 0: one a usable processor.")
     cpu_variant: str = Field("", description="Instruction set of native kernels (scalar, avx2, ...); empty: the best.")

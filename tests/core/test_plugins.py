@@ -212,6 +212,15 @@ def test_the_allow_list(tmp_path: Path) -> None:
     }
 
 
+def test_a_misspelled_op_in_the_list_of_disabled_kernels_is_reported(tmp_path: Path) -> None:
+    settings = {"PLUGINS": "", "DISABLE_KERNELS": "numpy:exp,cpu:*,cpu:paged_atention"}
+    done = run(tmp_path, "-c", "import perfxapi as px; px.get_device('numpy')", **settings)
+    assert done.returncode == 0
+    assert done.stderr.count("PerfXWarning") == 1
+    expected = "PERFXAPI_DISABLE_KERNELS names 'cpu:paged_atention': unknown op 'paged_atention'. Did you mean "
+    assert expected + "'paged_attention'?" in done.stderr
+
+
 OPS = """
 import numpy as np
 from perfxapi.hookspecs import hookimpl

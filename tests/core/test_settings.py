@@ -38,6 +38,8 @@ def test_values_are_read_and_lists_are_split() -> None:
         ("PERFXAPI_FALLBACK", "never"),
         ("PERFXAPI_AFFINITY", "0,x"),
         ("PERFXAPI_SPIN_US", "1e99"),
+        ("PERFXAPI_DISABLE_KERNELS", "paged_attention"),
+        ("PERFXAPI_DISABLE_KERNELS", "cpu:exp;cpu:tanh"),
     ],
 )
 def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:
