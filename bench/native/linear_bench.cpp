@@ -1,17 +1,17 @@
-// Speed of the matrix-product kernels, against what the machine can do.
+// Speed of the matrix-product kernels, beside what the machine can do at the same moment.
 //
-//   cmake -S backends/cpu -B build -DPERFX_TESTS=ON && cmake --build build --target linear_bench && build/linear_bench
-//   [threads]
+//   cmake -S backends/cpu -B build -DPERFX_TESTS=ON && cmake --build build --target linear_bench
+//   build/linear_bench [threads] [variant]
 //
-// Prints, for each case, the minimum over many short runs: the machine may be shared. Vectors by matrices (one token)
-// are given in GB/s of packed weights, taken from more matrices than the last-level cache holds, beside the speed of
-// only reading memory; products of 512 tokens in 10^9 operations a second (a multiplication and an addition are two),
-// beside the speed of the multiply instruction alone.
+// One token: GB/s of packed weights, out of more matrices than the last-level cache holds; the yardstick is reading
+// memory and nothing else. 512 tokens: 10^9 operations a second, a multiplication and an addition being two; the
+// yardstick is the multiply instruction alone (two of them for int16 activations). Each case runs in turn with its
+// yardstick, and the shortest time of each counts: the machine may be shared.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
+#include <memory>
 
 #include "perfx/host.h"
 #include "perfx/packing.h"
@@ -23,19 +23,26 @@
 namespace {
 
 constexpr int64_t kCold = 192 << 20;  // bytes of weights that are cycled through
-constexpr double kSeconds = 0.6;      // for each case
+constexpr double kSeconds = 0.5;      // for each figure
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// The smallest time of one call of `run`, over kSeconds.
-template <class Run>
-double fastest(Run run) {
-  double best = 1e9;
+struct Times {
+  double run, yardstick;
+};
+
+// The smallest time of one call of each, over kSeconds.
+template <class Run, class Yardstick>
+Times fastest(Run& run, Yardstick yardstick) {
+  Times best = {1e9, 1e9};
   for (const double start = now(); now() - start < kSeconds;) {
-    const double before = now();
+    const double begin = now();
     run();
-    const double seconds = now() - before;
-    if (seconds < best) best = seconds;
+    const double middle = now();
+    yardstick();
+    const double end = now();
+    if (middle - begin < best.run) best.run = middle - begin;
+    if (end - middle < best.yardstick) best.yardstick = end - middle;
   }
   return best;
 }
@@ -58,41 +65,58 @@ PxTensor matrix(void* data, int32_t dtype, int32_t layout, int64_t rows, int64_t
 // Reading memory and nothing else: operand 0 is a matrix of bytes.
 int32_t read_memory(const PxCall* call, const PxThread* thread) {
   const PxTensor& tensor = call->operands[0];
-  const int64_t lines = tensor.shape[0] * tensor.shape[1] / 64, chunk = 4096;
+  const int64_t lines = tensor.shape[0] * tensor.shape[1] / 64, chunk = 1024;
   const uint64_t* words = static_cast<const uint64_t*>(tensor.data);
   uint64_t sum = 0;
   for (int64_t first; (first = perfx_claim(thread, 0, chunk)) < lines;)
-    for (int64_t i = first * 8; i < (first + chunk) * 8 && i < lines * 8; i += 8) {
-#if defined(__x86_64__)
-      _mm_prefetch(reinterpret_cast<const char*>(words + i) + 2048, _MM_HINT_T0);
-#endif
-      sum += words[i];
-    }
+    for (int64_t i = first * 8; i < (first + chunk) * 8 && i < lines * 8; i += 8) sum += words[i];
   return sum == 42 ? PX_KERNEL_ERROR : PX_OK;
 }
 
+// The fastest multiply-add of the machine, kMultiplications times on each thread.
+constexpr int64_t kMultiplications = 2000 * 12;
+
 #if defined(__x86_64__)
-// As many vpdpbusd as the machine issues; operand 0's rows say how many.
-__attribute__((target("avx512f,avx512vnni"))) int32_t multiply_only(const PxCall* call, const PxThread*) {
-  __m512i sums[12] = {}, a = _mm512_set1_epi8(1);
-  for (int64_t i = 0; i < call->operands[0].shape[0]; ++i) {
+template <class Vector, Vector (*multiply)(Vector, Vector)>
+__attribute__((target("avx512f,avx512vnni"))) int32_t multiply_only(const PxCall*, const PxThread*) {
+  Vector sums[12] = {}, a = {};
+  for (int64_t i = 0; i < kMultiplications; i += 12) {
 #pragma GCC unroll 12
-    for (int m = 0; m < 12; ++m) sums[m] = _mm512_dpbusd_epi32(sums[m], a, a);
+    for (int m = 0; m < 12; ++m) sums[m] = multiply(sums[m], a);
     asm volatile("" : "+v"(a));
   }
 #pragma GCC unroll 12
   for (int m = 0; m < 12; ++m) asm volatile("" : : "v"(sums[m]));
   return PX_OK;
 }
+__attribute__((target("avx512f,avx512vnni"), always_inline)) inline __m512 multiply_floats(__m512 sum, __m512 a) {
+  return _mm512_fmadd_ps(a, a, sum);
+}
+__attribute__((target("avx512f,avx512vnni"), always_inline)) inline __m512i multiply_bytes(__m512i sum, __m512i a) {
+  return _mm512_dpbusd_epi32(sum, a, a);
+}
 #endif
+
+struct Multiply {
+  PxKernelFn run;     // null where the machine's best instruction is not known here
+  double operations;  // of one run on one thread
+};
+
+// What bounds a product with these activations.
+Multiply multiply_of(int64_t format) {
+#if defined(__x86_64__)
+  const double floats = double(kMultiplications) * 16 * 2, bytes = floats * 4;
+  if (__builtin_cpu_supports("avx512vnni"))
+    return format == 0 ? Multiply{multiply_only<__m512, multiply_floats>, floats}
+                       : Multiply{multiply_only<__m512i, multiply_bytes>, format == 1 ? bytes : bytes / 2};
+#endif
+  return {nullptr, double(format)};
+}
 
 int32_t num_threads = 2;
 PxPool* pool = nullptr;
 
-void run(PxKernelFn kernel, int32_t num_inputs, std::vector<PxTensor> operands, std::vector<PxAttr> attrs,
-         void* memory) {
-  PxCall call = {num_inputs, int32_t(operands.size()), int32_t(attrs.size()), 0, operands.data(), attrs.data(), memory,
-                 0};
+void run(PxKernelFn kernel, const PxCall& call) {
   if (perfx_pool_run(pool, kernel, &call) != PX_OK) std::abort();
 }
 
@@ -110,68 +134,89 @@ struct Case {
 
 constexpr Case kCases[] = {{"q8_0", PX_Q8_0, 262144, 640}, {"q8_0", PX_Q8_0, 2048, 640},
                            {"q5_0", PX_Q5_0, 2048, 640},   {"q5_0", PX_Q5_0, 640, 2048},
-                           {"q4_0", PX_Q4_0, 4096, 4096},  {"q4_k", PX_Q4_K, 4096, 4096},
-                           {"q6_k", PX_Q6_K, 4096, 4096},  {"f32", PX_FLOAT32, 2048, 640},
+                           {"q4_0", PX_Q4_0, 2048, 2048},  {"q4_k", PX_Q4_K, 2048, 2048},
+                           {"q6_k", PX_Q6_K, 2048, 2048},  {"f32", PX_FLOAT32, 2048, 640},
                            {"f16", PX_FLOAT16, 2048, 640}, {"bf16", PX_BFLOAT16, 2048, 640}};
 
-// Seconds of linear with `tokens` tokens; the weights come from `copies` matrices in turn.
-double time_linear(const PxVariant& variant, const Case& shape, int64_t tokens, int64_t format, int64_t copies) {
-  const PxKernel& kernel = kernel_of(variant, "linear");
+// One case's operands: weights of several matrices, taken in turn.
+class Linear {
+ public:
+  Linear(const PxVariant& variant, const Case& shape, int64_t tokens, int64_t format, int64_t copies)
+      : kernel_(kernel_of(variant, "linear")),
+        bytes_(perfx_packed_bytes(shape.dtype, shape.rows, shape.columns)),
+        copies_(copies),
+        weights_(bytes_ * copies),
+        x_(tokens * shape.columns * 4),
+        y_(tokens * shape.rows * 4) {
+    operands_[0] = matrix(x_.data, PX_FLOAT32, PX_STRIDED, tokens, shape.columns);
+    operands_[1] = matrix(weights_.data, shape.dtype, PX_TILE16, shape.rows, shape.columns);
+    operands_[2] = matrix(y_.data, PX_FLOAT32, PX_STRIDED, tokens, shape.rows);
+    attr_.i = format;
+    call_ = {2, 3, 1, 0, operands_, &attr_, nullptr, 0};
+    if (kernel_.accepts(&call_) != PX_OK) std::abort();
+    memory_ = std::make_unique<Bytes>(kernel_.workspace(&call_, num_threads) + 64);
+    call_.workspace = memory_->data;
+  }
+  int64_t bytes() const { return bytes_; }
+  void operator()() {
+    operands_[1].data = weights_.data + next_++ % copies_ * bytes_;
+    run(kernel_.run, call_);
+  }
+
+ private:
+  const PxKernel& kernel_;
+  int64_t bytes_, copies_, next_ = 0;
+  Bytes weights_, x_, y_;
+  std::unique_ptr<Bytes> memory_;
+  PxTensor operands_[3];
+  PxAttr attr_;
+  PxCall call_;
+};
+
+void bench_one_token(const PxVariant& variant, const Case& shape, int64_t format) {
   const int64_t bytes = perfx_packed_bytes(shape.dtype, shape.rows, shape.columns);
-  Bytes weights(bytes * copies), x(tokens * shape.columns * 4), y(tokens * shape.rows * 4);
-  std::vector<PxTensor> operands = {matrix(x.data, PX_FLOAT32, PX_STRIDED, tokens, shape.columns),
-                                    matrix(weights.data, shape.dtype, PX_TILE16, shape.rows, shape.columns),
-                                    matrix(y.data, PX_FLOAT32, PX_STRIDED, tokens, shape.rows)};
-  operands[2].strides[0] = shape.rows * 4;
-  std::vector<PxAttr> attrs(1);
-  attrs[0].i = format;
-  PxCall call = {2, 3, 1, 0, operands.data(), attrs.data(), nullptr, 0};
-  if (kernel.accepts(&call) != PX_OK) std::abort();
-  Bytes memory(kernel.workspace(&call, num_threads) + 64);
-  const double seconds = fastest([&] {
-    for (int64_t i = 0; i < copies; ++i) {
-      operands[1].data = weights.data + i * bytes;
-      run(kernel.run, 2, operands, attrs, memory.data);
-    }
+  Linear linear(variant, shape, 1, format, bytes < kCold ? kCold / bytes : 1);
+  Bytes other(kCold);
+  const int64_t read = bytes < kCold ? bytes / 64 : kCold / 64;
+  int64_t place = 0;
+  const Times times = fastest(linear, [&] {
+    const PxTensor operand = matrix(other.data + place, PX_UINT8, PX_STRIDED, read, 64);
+    PxCall call = {1, 1, 0, 0, &operand, nullptr, nullptr, 0};
+    run(read_memory, call);
+    place = place + 2 * read * 64 <= kCold ? place + read * 64 : 0;
   });
-  return seconds / double(copies);
+  const double speed = double(bytes) / times.run * 1e-9, limit = double(read * 64) / times.yardstick * 1e-9;
+  std::printf("   1 token  %9.1f us %7.2f GB/s, %3.0f%% of reading", times.run * 1e6, speed, 100 * speed / limit);
+}
+
+void bench_tokens(const PxVariant& variant, const Case& shape, int64_t format, int64_t tokens) {
+  const Multiply multiply = multiply_of(format);
+  const PxCall nothing = {};
+  Linear linear(variant, shape, tokens, format, 1);
+  const Times times = fastest(linear, [&] {
+    if (multiply.run != nullptr) run(multiply.run, nothing);
+  });
+  const double speed = 2.0 * double(tokens) * double(shape.rows) * double(shape.columns) / times.run * 1e-9;
+  std::printf("   %lld tokens %9.1f us %6.1f Gop/s", static_cast<long long>(tokens), times.run * 1e6, speed);
+  if (multiply.run == nullptr) return;
+  const double limit = multiply.operations * num_threads / times.yardstick * 1e-9;
+  std::printf(", %2.0f%% of multiplying", 100 * speed / limit);
 }
 
 void bench_variant(const PxVariant& variant) {
   static const char* const formats[] = {"float32", "int8", "int16"};
   for (const Case& shape : kCases) {
-    const int64_t bytes = perfx_packed_bytes(shape.dtype, shape.rows, shape.columns);
     for (int64_t format = 0; format < 3; ++format) {
       if ((format == 0) != (shape.dtype < PX_Q4_0)) continue;
-      const double one = time_linear(variant, shape, 1, format, bytes < kCold ? kCold / bytes : 1);
-      std::printf("%-11s %-5s %7lld x %-5lld %-8s 1 token %9.1f us %6.2f GB/s", variant.name, shape.name,
-                  (long long)shape.rows, (long long)shape.columns, formats[format], one * 1e6,
-                  double(bytes) / one * 1e-9);
-      if (shape.rows <= 4096) {
-        const double many = time_linear(variant, shape, 512, format, 1);
-        const double operations = 2.0 * 512 * double(shape.rows) * double(shape.columns);
-        std::printf("   512 tokens %9.1f us %7.1f Gop/s", many * 1e6, operations / many * 1e-9);
-      }
+      std::printf("%-10s %-4s %6lld x %-4lld %-7s", variant.name, shape.name, static_cast<long long>(shape.rows),
+                  static_cast<long long>(shape.columns), formats[format]);
+      bench_one_token(variant, shape, format);
+      if (shape.rows <= 4096) bench_tokens(variant, shape, format, 96);
+      if (shape.rows <= 4096) bench_tokens(variant, shape, format, 512);
       std::printf("\n");
       std::fflush(stdout);
     }
   }
-}
-
-void bench_machine() {
-  Bytes memory(kCold);
-  std::vector<PxTensor> operands = {matrix(memory.data, PX_UINT8, PX_STRIDED, kCold / 64, 64)};
-  const double seconds = fastest([&] { run(read_memory, 1, operands, {}, nullptr); });
-  std::printf("reading memory, %d threads: %.2f GB/s\n", num_threads, double(kCold) / seconds * 1e-9);
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512vnni")) {
-    constexpr int64_t count = 20000;
-    operands = {matrix(nullptr, PX_UINT8, PX_STRIDED, count, 1)};
-    const double time = fastest([&] { run(multiply_only, 1, operands, {}, nullptr); });
-    std::printf("vpdpbusd, %d threads: %.1f Gop/s of bytes\n", num_threads,
-                double(count) * 12 * 128 * num_threads / time * 1e-9);
-  }
-#endif
 }
 
 }  // namespace
@@ -181,7 +226,6 @@ int main(int argc, char** argv) {
   const char* only = argc > 2 ? argv[2] : nullptr;
   pool = perfx_pool_create(num_threads, nullptr, 1000);
   if (pool == nullptr) return 1;
-  bench_machine();
   const PxLibrary* library = perfx_library();
   for (int32_t i = 0; i < library->num_variants; ++i) {
     const PxVariant& variant = library->variants[i];
