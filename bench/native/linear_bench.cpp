@@ -1,6 +1,7 @@
 // Speed of the matrix-product kernels, beside what the machine can do at the same moment.
 //
-//   cmake -S backends/cpu -B build -DPERFX_TESTS=ON && cmake --build build --target linear_bench
+//   library=$(python -c "import perfxapi_backend_cpu as b; print(b.__path__[0])")/_native.so
+//   c++ -std=c++17 -O3 -I perfxapi/include bench/native/linear_bench.cpp "$library" -o build/linear_bench
 //   build/linear_bench [threads] [variant]
 //
 // One token: GB/s of packed weights, out of more matrices than the last-level cache holds; the yardstick is reading
