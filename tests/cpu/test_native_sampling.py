@@ -33,7 +33,7 @@ def zipf_logits(seed: int, scale: float) -> np.ndarray:
 def kept_weights(logits: np.ndarray, settings: Settings) -> np.ndarray:
     """Unnormalized float64 probabilities of what min_p, top_k and top_p leave, by sorting everything."""
     scaled = logits.astype(np.float64) / settings.temperature
-    weights = np.exp(scaled - scaled.max())
+    weights: np.ndarray = np.exp(scaled - scaled.max())
     weights[scaled < scaled.max() + np.log(settings.min_p or 1e-300)] = 0
     if settings.top_k:
         weights[weights < np.sort(weights)[-settings.top_k]] = 0

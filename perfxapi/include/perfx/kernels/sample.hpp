@@ -8,6 +8,8 @@
 #ifndef PERFX_KERNELS_SAMPLE_HPP
 #define PERFX_KERNELS_SAMPLE_HPP
 
+#include <string.h>
+
 #include "perfx/kernels/math.hpp"
 #include "perfx/kernels/select.hpp"
 
@@ -34,15 +36,15 @@ inline int64_t sample_workspace(const PxCall* call, int32_t num_threads) {
 struct Draw {
   const float* logits;
   int64_t size;
-  float temperature;
-  int64_t top_k; /* size where all are allowed */
+  float inverse_temperature; /* infinite: the largest logit alone */
+  int64_t top_k;             /* size where all are allowed */
   double top_p;
   float least; /* log(min_p), or -inf: exponents below it have no weight */
   double uniform;
   float largest;
 
   /* (logit - largest) / temperature */
-  F exponents(F logits_in) const { return (logits_in - set(largest)) / set(temperature); }
+  F exponents(F logits_in) const { return (logits_in - set(largest)) * set(inverse_temperature); }
 };
 
 constexpr int kNumThresholds = 8;
@@ -102,7 +104,7 @@ inline float sufficient_bound(const Draw& draw, const SelectSpace& space) {
     double above = 0;
     for (int64_t s = 0; s < num_segments(draw.size); ++s) above += double(space.partial_masses[s * kLanes + t]);
     /* a little lower, so that rounding cannot lose an item that was counted */
-    if (above >= wanted) return draw.largest + (kThresholds[t] - 0.01f) * draw.temperature;
+    if (above >= wanted) return draw.largest + (kThresholds[t] - 0.01f) / draw.inverse_temperature;
   }
   return -INFINITY;
 }
@@ -159,55 +161,67 @@ inline int64_t weigh_candidates(const Draw& draw, int64_t count, const SelectSpa
   return kept;
 }
 
-/* The last of the candidates, in the order of Before, that top_p keeps: those up to it have a mass of at least
- * `wanted`, those before it less. Reorders the candidates. */
-inline Candidate last_kept(Candidate* c, int64_t count, double wanted) {
-  constexpr int64_t kFew = 64;
-  int64_t begin = 0, end = count;
-  double mass_before = 0; /* of those before begin, which are all kept */
-  while (end - begin > kFew) {
-    const int64_t middle = begin + (end - begin) / 2;
-    std::nth_element(c + begin, c + middle, c + end, Before());
-    double mass = mass_before;
-    for (int64_t i = begin; i < middle; ++i) mass += double(c[i].value);
-    if (mass >= wanted) {
-      end = middle;
-    } else {
-      begin = middle;
-      mass_before = mass;
-    }
-  }
-  std::sort(c + begin, c + end, Before());
-  for (int64_t i = begin; i < end; ++i) {
-    mass_before += double(c[i].value);
-    if (mass_before >= wanted) return c[i];
-  }
-  return c[end - 1];
+inline uint32_t weight_bits(const Candidate& candidate) {
+  uint32_t bits;
+  memcpy(&bits, &candidate.value, sizeof(bits));
+  return bits;
 }
 
-/* The id among candidates with weights, which stand in the order of their ids. `total` is negative where it is theirs.
- */
-inline int32_t pick_from_candidates(const Draw& draw, double total, const SelectSpace& space) {
-  int64_t count = weigh_candidates(draw, collect(draw.logits, draw.size, space), space);
-  Candidate* c = space.candidates;
-  if (total < 0) {
-    total = 0;
-    for (int64_t i = 0; i < count; ++i) total += double(c[i].value);
-  }
-  if (draw.top_p < 1) {
-    const Candidate last = last_kept(c, count, draw.top_p * total);
-    const int64_t weighed = weigh_candidates(draw, collect(draw.logits, draw.size, space), space);
-    count = 0;
-    for (int64_t i = 0; i < weighed; ++i) {
-      if (!Before()(last, c[i])) c[count++] = c[i];
+/* The last of the candidates, in the order of Before, that top_p keeps: those up to it have a mass of at least
+ * `wanted`, those before it less. A radix search: the masses of 2048 ranges of weights by their leading bits, then of
+ * ranges within the one where the mass is reached, until one weight remains. */
+inline Candidate last_kept(const Candidate* c, int64_t count, double wanted) {
+  const int shifts[] = {20, 9, 0}, widths[] = {11, 11, 9};
+  uint32_t prefix = 0;
+  double mass_before = 0; /* of the weights above the range, which are all kept */
+  for (int level = 0; level < 3; ++level) {
+    double masses[2048] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t leading = weight_bits(c[i]) >> shifts[level];
+      if (leading >> widths[level] == prefix) masses[leading & ((1u << widths[level]) - 1)] += double(c[i].value);
     }
-    total = 0;
-    for (int64_t i = 0; i < count; ++i) total += double(c[i].value);
+    int reached = -1; /* the lowest range with any mass, should rounding keep the sum below what is wanted */
+    for (int range = (1 << widths[level]) - 1; range >= 0; --range) {
+      if (masses[range] == 0) continue;
+      if (reached >= 0) mass_before += masses[reached];
+      reached = range;
+      if (mass_before + masses[range] >= wanted) break;
+    }
+    prefix = prefix << widths[level] | uint32_t(reached);
   }
+  Candidate last{0, 0};
+  for (int64_t i = 0; i < count && mass_before < wanted; ++i) {
+    if (weight_bits(c[i]) != prefix) continue;
+    last = c[i];
+    mass_before += double(c[i].value);
+  }
+  return last;
+}
+
+inline double mass_of(const Candidate* c, int64_t count) {
+  double mass = 0;
+  for (int64_t i = 0; i < count; ++i) mass += double(c[i].value);
+  return mass;
+}
+
+/* The id among the gathered items. `total` is the mass that top_p refers to; negative where it is that of the
+ * candidates. */
+inline int32_t pick_from_candidates(const Draw& draw, double total, const SelectSpace& space) {
+  Candidate* c = space.candidates;
+  int64_t count = weigh_candidates(draw, collect(draw.logits, draw.size, space), space);
+  if (draw.top_p < 1) {
+    const Candidate last = last_kept(c, count, draw.top_p * (total < 0 ? mass_of(c, count) : total));
+    int64_t kept = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      if (!Before()(last, c[i])) c[kept++] = c[i];
+    }
+    count = kept;
+  }
+  const double target = draw.uniform * mass_of(c, count);
   double running = 0;
   for (int64_t i = 0; i < count; ++i) {
     running += double(c[i].value);
-    if (running > draw.uniform * total) return c[i].id;
+    if (running > target) return c[i].id;
   }
   return c[count - 1].id;
 }
@@ -229,7 +243,7 @@ inline int32_t draw_row(Draw draw, const SelectSpace& space, const PxThread* cre
   crew->barrier(crew);
   draw.largest = row_maximum(space, draw.size);
   /* an infinite logit takes all; without a finite one there is nothing to weigh */
-  if (draw.temperature == 0 || !(fabsf(draw.largest) < INFINITY)) return pick_largest(draw, space);
+  if (!(draw.inverse_temperature < INFINITY) || !(fabsf(draw.largest) < INFINITY)) return pick_largest(draw, space);
   if (draw.top_k == draw.size && draw.top_p >= 1) {
     measure(draw, false, space, crew);
     crew->barrier(crew);
@@ -266,8 +280,8 @@ inline int32_t run_sample(const PxCall* call, const PxThread* thread) {
   return for_each_row(rows, size, call, thread, [&](int64_t row, const SelectSpace& space, const PxThread* crew) {
     const int64_t k = top_k[row] == 0 ? size : smaller(top_k[row], size);
     const float least = min_p[row] > 0 ? float(::log(double(min_p[row]))) : -INFINITY;
-    const Draw draw{at<float>(t[0], row), size,  temperature[row],     k,
-                    double(top_p[row]),   least, double(uniform[row]), 0};
+    const Draw draw{at<float>(t[0], row), size,  1.0f / fabsf(temperature[row]), k,
+                    double(top_p[row]),   least, double(uniform[row]),           0};
     const int32_t id = draw_row(draw, space, crew);
     if (crew->index == 0) ids[row] = id;
   });

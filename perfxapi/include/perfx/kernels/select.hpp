@@ -83,13 +83,23 @@ inline float row_maximum(const SelectSpace& space, int64_t size) {
   return reduce_max(largest);
 }
 
-/* A value that at least k items reach (-inf if the maxima do not tell). Overwrites the candidates. */
+/* A value that at least k items reach (-inf if the maxima do not tell). Overwrites the candidates. Segments are first
+ * joined as far as four maxima for each of the k remain: few enough to be quick, enough that hardly more than k items
+ * reach it. */
 inline float lower_bound_of_kth(const SelectSpace& space, int64_t size, int64_t k) {
-  const int64_t count = smaller(size, num_segments(size) * kLanes);
-  if (k > count) return -INFINITY;
+  const int64_t segments = num_segments(size), fold = larger(1, segments * kLanes / (4 * k));
   Candidate* const maxima = space.candidates;
-  /* in a row of less than one vector the maxima are the items, and the lanes past them are -inf */
-  for (int64_t i = 0; i < count; ++i) maxima[i] = {space.maxima[i], 0};
+  int64_t count = 0;
+  for (int64_t s = 0; s < segments; s += fold) {
+    F largest = load(space.maxima + s * kLanes);
+    for (int64_t i = s + 1; i < smaller(s + fold, segments); ++i)
+      largest = max(load(space.maxima + i * kLanes), largest);
+    float lanes[kLanes];
+    store(lanes, largest);
+    /* in a row of less than one vector the maxima are the items, and the lanes past them are -inf */
+    for (int lane = 0; lane < smaller(kLanes, size); ++lane) maxima[count++] = {lanes[lane], 0};
+  }
+  if (k > count) return -INFINITY;
   std::nth_element(maxima, maxima + k - 1, maxima + count, Before());
   return maxima[k - 1].value;
 }
