@@ -153,6 +153,13 @@ def test_no_tokens() -> None:
     assert linear(np.zeros((0, 64), np.float32), random_weight(dtypes.q8_0, 16, 64), "int8").shape == (0, 16)
 
 
+@pytest.mark.parametrize("tokens", [1, 13])
+@pytest.mark.parametrize(("dtype", "activation_format"), [(dtypes.float32, "float32"), (dtypes.q8_0, "int8")])
+def test_no_columns(dtype: DType, activation_format: str, tokens: int) -> None:
+    weight = pack(np.zeros((17, 0), dtype.numpy), dtype)
+    assert not linear(np.zeros((tokens, 0), np.float32), weight, activation_format).any()
+
+
 @each_variant
 @pytest.mark.parametrize("tokens", [1, 13])
 def test_multi_linear_is_linear_for_each_weight(variant: str, tokens: int) -> None:

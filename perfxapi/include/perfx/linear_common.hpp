@@ -122,6 +122,7 @@ struct Weight {
   int64_t columns;
   int64_t tile_bytes;
 
+  Weight() = default;
   explicit Weight(const PxTensor& tensor)
       : data(static_cast<const Byte*>(tensor.data)),
         dtype(tensor.dtype),
@@ -129,7 +130,7 @@ struct Weight {
         columns(tensor.shape[1]),
         tile_bytes(perfx_tile_bytes(tensor.dtype, tensor.shape[1])) {}
 
-  int64_t num_tiles() const { return ceil_divide(rows, kTileRows); }
+  int64_t num_tiles() const { return (rows + kTileRows - 1) / kTileRows; }
   int num_rows(int64_t tile) const { return int(smaller<int64_t>(rows - tile * kTileRows, kTileRows)); }
   const Byte* tile(int64_t index) const { return data + index * tile_bytes; }
 };

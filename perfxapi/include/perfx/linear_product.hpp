@@ -21,47 +21,54 @@ constexpr int kMaxGroup = 12;
 
 /* How one weight is multiplied in one call. */
 template <class Target>
-struct Product {
-  Weight weight;
-  ActivationFormat format;
-  bool expands;
-  int64_t expanded_bytes; /* of a tile; 0 if it is read as it is packed */
-  int64_t num_blocks;     /* as the tile kernel counts them */
-
+class Product {
+ public:
+  Product() = default;
   Product(const PxTensor& tensor, ActivationFormat format, int64_t tokens)
-      : weight(tensor),
-        format(format),
-        expands(is_quantized(tensor.dtype) && (!Target::reads_packed(tokens) || format == kFloat32)) {
-    expanded_bytes = expands ? Target::expanded_bytes(weight.dtype, format, weight.columns) : 0;
-    num_blocks = format == kFloat32 ? weight.columns
-                 : expands          ? weight.columns / kBlock
-                                    : weight.columns / perfx_block(weight.dtype).columns;
+      : weight_(tensor),
+        format_(format),
+        many_(tokens > 1),
+        expands_(is_quantized(tensor.dtype) && (!Target::reads_packed(tokens) || format == kFloat32)),
+        packed_blocks_(weight_.columns / perfx_block(weight_.dtype).columns) {
+    num_blocks_ = format == kFloat32 ? weight_.columns : expands_ ? weight_.columns / kBlock : packed_blocks_;
+    tile_bytes_ = expands_ ? Target::expanded_bytes(weight_.dtype, format, weight_.columns) : weight_.tile_bytes;
   }
 
-  /* Bytes of a tile as the tile kernel reads it. */
-  int64_t tile_bytes() const { return expands ? expanded_bytes : weight.tile_bytes; }
-  int64_t tiles_per_chunk(int64_t total_tiles, int64_t tokens, int32_t num_threads) const {
-    const int64_t fair = larger<int64_t>(1, total_tiles / (int64_t{tokens > 1 ? 4 : 8} * num_threads));
-    return smaller(fair, tokens > 1 ? tiles_in_cache() : kMaxTilesPerChunk);
-  }
-  int64_t scratch_bytes() const { return expands ? tiles_in_cache() * expanded_bytes : 0; }
+  const Weight& weight() const { return weight_; }
+  bool expands() const { return expands_; }
+  /* As the tile kernel counts and reads them. */
+  int64_t num_blocks() const { return num_blocks_; }
+  int64_t tile_bytes() const { return tile_bytes_; }
+  /* Bytes a thread needs for one chunk's expanded tiles. */
+  int64_t scratch_bytes() const { return expands_ ? tiles_in_cache() * tile_bytes_ : 0; }
 
-  const Byte* expand(int64_t first, int64_t last, Byte* scratch) const {
-    if (!expands) return weight.tile(first);
-    const ExpandFn function = Target::expand(weight.dtype, format);
-    const int64_t packed_blocks = weight.columns / perfx_block(weight.dtype).columns;
+  /* Tiles that are claimed at once: enough to be worth it, few enough that threads end together. */
+  int64_t tiles_per_chunk(int64_t total_tiles, int32_t num_threads) const {
+    const int64_t fair = larger<int64_t>(1, total_tiles / (int64_t{many_ ? 4 : 8} * num_threads));
+    return smaller(fair, many_ ? tiles_in_cache() : kMaxTilesPerChunk);
+  }
+
+  /* Where tiles first .. last - 1 can be read from; puts them in `scratch` if they are to be expanded. */
+  const Byte* tiles(int64_t first, int64_t last, Byte* scratch) const {
+    if (!expands_) return weight_.tile(first);
+    const ExpandFn expand = Target::expand(weight_.dtype, format_);
     for (int64_t tile = first; tile < last; ++tile)
-      function(weight.tile(tile), packed_blocks, scratch + (tile - first) * expanded_bytes);
+      expand(weight_.tile(tile), packed_blocks_, scratch + (tile - first) * tile_bytes_);
     return scratch;
   }
   TileFn tile_function(int tokens) const {
-    if (format == kFloat32) return Target::float_product(expands ? int32_t{PX_FLOAT32} : weight.dtype, tokens);
-    return expands ? Target::expanded_product(weight.dtype, format, tokens)
-                   : Target::packed_product(weight.dtype, format, tokens);
+    if (format_ == kFloat32) return Target::float_product(expands_ ? int32_t{PX_FLOAT32} : weight_.dtype, tokens);
+    return expands_ ? Target::expanded_product(weight_.dtype, format_, tokens)
+                    : Target::packed_product(weight_.dtype, format_, tokens);
   }
 
  private:
-  int64_t tiles_in_cache() const { return larger<int64_t>(1, kExpandedBytes / larger<int64_t>(1, tile_bytes())); }
+  int64_t tiles_in_cache() const { return larger<int64_t>(1, kExpandedBytes / larger<int64_t>(1, tile_bytes_)); }
+
+  Weight weight_;
+  ActivationFormat format_;
+  bool many_, expands_;
+  int64_t packed_blocks_, num_blocks_, tile_bytes_;
 };
 
 /* The workspace of a call: prepared activations, then a scratch area for each thread's expanded tiles. */
@@ -117,22 +124,32 @@ void multiply_tiles(const Product<Target> (&products)[count], const Activations<
   alignas(kCacheLine) float results[count][kMaxGroup * kTileRows];
   const Byte* tiles[count];
   for (int i = 0; i < count; ++i) {
-    tiles[i] = products[i].expand(first, last, scratch);
+    tiles[i] = products[i].tiles(first, last, scratch);
     scratch += products[i].scratch_bytes();
   }
   for (int64_t token = 0; token < x.tokens();) {
     const int size = group_size<Target>(x.tokens() - token);
-    TileFn functions[count];
-    for (int i = 0; i < count; ++i) functions[i] = products[i].tile_function(size);
+    /* Where tiles come from the cache, memory is free to bring the next group's activations, a share with each block.
+     */
     const Byte* ahead = x.group(token + size < x.tokens() ? token + size : 0);
+    TileTask tasks[count];
+    TileFn functions[count];
+    for (int i = 0; i < count; ++i) {
+      const Product<Target>& product = products[i];
+      const int64_t blocks = count * (last - first) * product.num_blocks();
+      const int64_t share = product.expands() && blocks > 0 ? round_to_line(x.group_bytes(size) / blocks) : 0;
+      functions[i] = product.tile_function(size);
+      tasks[i] = {
+          tiles[i], product.num_blocks(), x.group(token), results[i], correction_of(product.weight().dtype), ahead,
+          share};
+    }
     for (int64_t tile = first; tile < last; ++tile) {
       for (int i = 0; i < count; ++i) {
-        const Product<Target>& product = products[i];
-        const Byte* from = tiles[i] + (tile - first) * product.tile_bytes();
-        const int64_t share = round_to_line(x.group_bytes(size) / (count * (last - first) * product.num_blocks));
-        functions[i](
-            {from, product.num_blocks, x.group(token), results[i], correction_of(product.weight.dtype), ahead, share});
-        ahead += share * product.num_blocks;
+        TileTask& task = tasks[i];
+        task.ahead = ahead;
+        functions[i](task);
+        task.weights += products[i].tile_bytes();
+        ahead += task.ahead_bytes * task.num_blocks;
       }
       sink(tile, token, size, results);
     }
@@ -200,25 +217,27 @@ int32_t run_linear(const PxCall* call, const PxThread* thread) {
   const int64_t tokens = call->operands[0].shape[0];
   if (tokens == 0) return PX_OK;
   const Workspace<Target> workspace = linear_workspace<Target>(call, thread->count);
+  Byte* const scratch = workspace.scratch(call, thread->index);
   const Activations<Target> x = prepare_activations(call, thread, workspace, format);
   const int num_weights = call->num_inputs - 1;
+  Product<Target> products[PERFX_MAX_OPERANDS][1];
   int64_t total = 0, chunk = kMaxTilesPerChunk;
-  for (int i = 1; i <= num_weights; ++i) total += Weight(call->operands[i]).num_tiles();
-  for (int i = 1; i <= num_weights; ++i)
-    chunk = smaller(chunk,
-                    Product<Target>(call->operands[i], format, tokens).tiles_per_chunk(total, tokens, thread->count));
+  for (int i = 0; i < num_weights; ++i) {
+    products[i][0] = {call->operands[1 + i], format, tokens};
+    total += products[i][0].weight().num_tiles();
+  }
+  for (int i = 0; i < num_weights; ++i) chunk = smaller(chunk, products[i][0].tiles_per_chunk(total, thread->count));
   for (int64_t begin; (begin = perfx_claim(thread, 0, chunk)) < total;) {
     int64_t base = 0;
-    for (int i = 1; i <= num_weights; ++i) {
-      const Product<Target> products[1] = {{call->operands[i], format, tokens}};
-      const int64_t num_tiles = products[0].weight.num_tiles();
-      const int64_t first = larger<int64_t>(begin - base, 0), last = smaller(begin + chunk - base, num_tiles);
-      base += num_tiles;
+    for (int i = 0; i < num_weights; ++i) {
+      const Weight& weight = products[i][0].weight();
+      const PxTensor& y = call->operands[1 + num_weights + i];
+      const int64_t first = larger<int64_t>(begin - base, 0), last = smaller(begin + chunk - base, weight.num_tiles());
+      base += weight.num_tiles();
       if (first >= last) continue;
-      const PxTensor& y = call->operands[num_weights + i];
-      multiply_tiles(products, x, workspace.scratch(call, thread->index), first, last,
+      multiply_tiles(products[i], x, scratch, first, last,
                      [&](int64_t tile, int64_t token, int size, const auto& results) {
-                       store_results(y, products[0].weight, tile, token, size, results[0]);
+                       store_results(y, weight, tile, token, size, results[0]);
                      });
     }
   }
@@ -256,10 +275,10 @@ int32_t run_gated_linear(const PxCall* call, const PxThread* thread) {
   const Workspace<Target> workspace = gated_workspace<Target>(call, thread->count);
   const Activations<Target> x = prepare_activations(call, thread, workspace, format);
   const Product<Target> products[2] = {{call->operands[1], format, tokens}, {call->operands[2], format, tokens}};
-  const Weight& gate = products[0].weight;
+  const Weight& gate = products[0].weight();
   const int64_t total = gate.num_tiles();
-  const int64_t chunk = smaller(products[0].tiles_per_chunk(total, tokens, thread->count),
-                                products[1].tiles_per_chunk(total, tokens, thread->count));
+  const int64_t chunk =
+      smaller(products[0].tiles_per_chunk(total, thread->count), products[1].tiles_per_chunk(total, thread->count));
   for (int64_t first; (first = perfx_claim(thread, 0, chunk)) < total;) {
     multiply_tiles(products, x, workspace.scratch(call, thread->index), first, smaller(first + chunk, total),
                    [&](int64_t tile, int64_t token, int size, auto& results) {

@@ -168,8 +168,8 @@ int32_t run_vocab_topk(const PxCall* call, const PxThread* thread) {
   heaps.clear(thread->index);
   const Activations<Target> x = prepare_activations(call, thread, workspace, format);
   const Product<Target> products[1] = {{call->operands[1], format, rows}};
-  const Weight& head = products[0].weight;
-  const int64_t total = head.num_tiles(), chunk = products[0].tiles_per_chunk(total, rows, thread->count);
+  const Weight& head = products[0].weight();
+  const int64_t total = head.num_tiles(), chunk = products[0].tiles_per_chunk(total, thread->count);
   for (int64_t first; (first = perfx_claim(thread, 0, chunk)) < total;) {
     multiply_tiles(products, x, workspace.scratch(call, thread->index), first, smaller(first + chunk, total),
                    [&](int64_t tile, int64_t row, int size, const auto& results) {
