@@ -97,6 +97,18 @@ def test_baseline_says_something(baseline: Baseline) -> None:
     assert len({token for tokens in baseline.tokens for token in tokens}) > 12
 
 
+@pytest.mark.parametrize(("max_num_seqs", "num_requests"), [(1, 1), (3, 3), (8, 7), (32, 20), (70, 66)])
+@pytest.mark.parametrize("reported", [{}, {"logprobs": 3}, {"prompt_logprobs": 2}], ids=["none", "output", "prompt"])
+def test_no_mixture_of_requests_needs_a_fallback(
+    reported: dict[str, int], max_num_seqs: int, num_requests: int, model_path: Path
+) -> None:
+    llm = make_llm(model_path, fallback="error", max_num_seqs=max_num_seqs)
+    prompts = [TokensPrompt(prompt_token_ids=[5, 6, 7 + number]) for number in range(num_requests)]
+    params = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=3, ignore_eos=True, detokenize=False, **reported)  # type: ignore[arg-type]
+    llm.generate(prompts, params, use_tqdm=False)
+    assert {row.ran_on for row in px.explain().rows} == {"cpu:0"}
+
+
 # ---- a kernel is disabled by a setting
 
 

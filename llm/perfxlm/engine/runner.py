@@ -140,7 +140,8 @@ class ModelRunner:
     def compile(self, size: SizeClass) -> px.graph.Executable:
         """The graph compiled for steps of at most that size."""
         num_requests = min(self._limits.max_num_seqs, size.num_tokens)
-        num_samples = min(num_requests, size.num_rows)
+        # where no raw logits are reported every row is sampled, and the sizes of rows and samples are one
+        num_samples = size.num_rows if size.head.num_logprobs is None else min(num_requests, size.num_rows)
         bounds = {
             "num_tokens": size.num_tokens,
             "num_requests": num_requests,
