@@ -12,10 +12,10 @@ np.testing.assert_array_equal(np.asarray(y), a)
 assert row.ran_on.startswith("cpu"), row
 print("runs on", px.get_device("cpu"))'
 
-echo "1. pip install . ./backends/cpu from the checkout"
+echo "1. pip install . ./backends/cpu ./llm from the checkout"
 python3 -m venv "$work/checkout"
-"$work/checkout/bin/pip" --quiet install -c constraints.txt . ./backends/cpu
-(cd "$work" && ./checkout/bin/python -c "$check")
+"$work/checkout/bin/pip" --quiet install -c constraints.txt . ./backends/cpu ./llm
+(cd "$work" && ./checkout/bin/python -c "$check" && ./checkout/bin/perfxlm --version)
 
 echo "2. source distributions, built in isolation away from the checkout"
 python3 -m venv "$work/source"
