@@ -96,10 +96,12 @@ inline auto for_quantized(int32_t dtype, Function function) {
 
 inline bool is_matrix(const PxTensor& tensor) { return tensor.ndim == 2; }
 
-/* Are the elements of each row of a matrix neighbours in memory? An empty matrix has any strides. */
+/* Are the elements of each row of a matrix neighbours in memory, and the rows whole elements apart? An empty matrix has
+ * any strides. */
 inline bool has_contiguous_rows(const PxTensor& matrix, int64_t itemsize) {
-  if ((matrix.flags & PX_CONTIGUOUS) || matrix.shape[0] == 0 || matrix.shape[1] <= 1) return true;
-  return matrix.strides[1] == itemsize;
+  if ((matrix.flags & PX_CONTIGUOUS) || matrix.shape[0] == 0 || matrix.shape[1] == 0) return true;
+  if (matrix.shape[0] > 1 && matrix.strides[0] % itemsize != 0) return false;
+  return matrix.shape[1] == 1 || matrix.strides[1] == itemsize;
 }
 /* A float32 or int32 matrix whose rows are contiguous. */
 inline bool is_matrix_of_rows(const PxTensor& tensor, int32_t dtype) {

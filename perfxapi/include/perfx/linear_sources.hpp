@@ -7,6 +7,11 @@
 
 #include "perfx/linear_activations.hpp"
 
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpass-failed" /* loops that were unrolled before the pragma was looked at */
+#endif
+
 namespace perfx {
 namespace PERFX_VARIANT {
 namespace linear {
@@ -210,4 +215,8 @@ void dequantize_tile(const Byte* tile, int64_t num_blocks, Byte* values) {
 }  // namespace linear
 }  // namespace PERFX_VARIANT
 }  // namespace perfx
+
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
 #endif

@@ -15,6 +15,11 @@
 #include "perfx/kernels/math.hpp"
 #include "perfx/linear_sources.hpp"
 
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpass-failed" /* loops that were unrolled before the pragma was looked at */
+#endif
+
 namespace perfx {
 namespace PERFX_VARIANT {
 namespace linear {
@@ -217,4 +222,8 @@ struct TileTarget {
 }  // namespace linear
 }  // namespace PERFX_VARIANT
 }  // namespace perfx
+
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
 #endif
