@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from perfxapi import reference
+from perfxapi import reference_backend
 from perfxapi.backend import BackendManifest
 from perfxapi.hookspecs import hookimpl
 
@@ -12,4 +12,4 @@ from perfxapi.hookspecs import hookimpl
 @hookimpl
 def register_backends(register: Callable[[BackendManifest], None]) -> None:
     """Registers `numpy`."""
-    register(reference.MANIFEST)
+    register(reference_backend.MANIFEST)

@@ -17,7 +17,7 @@ from perfxapi.device import Device
 from perfxapi.errors import DeviceLostError
 from perfxapi.memory import Buffer, View, register_memory_space
 from perfxapi.ops.spec import all_ops, op_spec
-from perfxapi.reference import ReferenceKernel
+from perfxapi.reference_backend import ReferenceKernel
 
 Bytes = npt.NDArray[np.uint8]
 SPACE = "sim"

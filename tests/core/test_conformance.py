@@ -17,7 +17,7 @@ from perfxapi.conformance import Case, all_cases, check_case, compare, verify
 from perfxapi.conformance.guard import guarded
 from perfxapi.conformance.report import Outcome, Report
 from perfxapi.errors import DeviceUnavailableError, UnknownNameError
-from perfxapi.reference import ReferenceKernel
+from perfxapi.reference_backend import ReferenceKernel
 
 
 def outcomes(backend: SimulatedBackend, *ops: str) -> Iterator[Outcome]:
@@ -222,7 +222,7 @@ from perfxapi.backend import Backend, BackendManifest
 from perfxapi.device import Device
 from perfxapi.hookspecs import hookimpl
 from perfxapi.ops.spec import op_spec
-from perfxapi.reference import ReferenceKernel
+from perfxapi.reference_backend import ReferenceKernel
 import cffi, numpy as np, os, time
 
 ffi = cffi.FFI()

@@ -13,7 +13,7 @@ from perfxapi import dispatch
 from perfxapi.backend import REGISTRY, Backend, BackendManifest, OpCall
 from perfxapi.errors import DeviceLostError, FallbackError, FallbackWarning, InvalidArgumentError, OutOfMemoryError
 from perfxapi.ops.attention import paged_case
-from perfxapi.reference import ReferenceKernel
+from perfxapi.reference_backend import ReferenceKernel
 
 ATTENTION = {"scale": 0.25, "window": 0, "softcap": 0.0}
 

@@ -28,7 +28,7 @@ from perfxapi.errors import (
 )
 from perfxapi.ledger import LedgerRow
 from perfxapi.native.calls import NativeKernel
-from perfxapi.reference import ReferenceKernel
+from perfxapi.reference_backend import ReferenceKernel
 from perfxlm import LLM, SamplingParams
 from perfxlm.inputs import TokensPrompt
 

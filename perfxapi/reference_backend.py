@@ -1,4 +1,4 @@
-"""The reference backend: every op has a NumPy implementation, so there is always an answer. Device `numpy:0`."""
+"""The reference backend, device `numpy:0`: runs the NumPy reference that each op has in its spec (`perfxapi/ops`)."""
 
 from __future__ import annotations
 
