@@ -119,6 +119,17 @@ void check_binary(const Binary& binary, PxPool* pool) {
   }
 }
 
+void check_softcap(PxPool* pool) {
+  std::vector<float> x = random_floats(777, 4, -200, 200), y(777);
+  for (const Candidate& candidate : kernels_of("softcap")) {
+    Call call(1, {tensor(x, {777}), tensor(y, {777})}, {attr(30.0)});
+    CHECK(run(*candidate.kernel, pool, call.call) == PX_OK);
+    for (size_t i = 0; i < x.size(); ++i) CHECK(close(y[i], 30 * std::tanh(x[i] / 30.0), 5e-7));
+    call.attrs[0].f = 0;
+    CHECK(run(*candidate.kernel, pool, call.call) == PX_UNSUPPORTED);
+  }
+}
+
 void check_gated(PxPool* pool) {
   for (const Candidate& candidate : kernels_of("gated_activation")) {
     for (int64_t kind : {0, 1}) {
@@ -162,6 +173,7 @@ int main() {
   }
   check_special_values(pool.pool);
   for (const Binary& binary : kBinary) check_binary(binary, pool.pool);
+  check_softcap(pool.pool);
   check_gated(pool.pool);
   check_refusals();
   return 0;

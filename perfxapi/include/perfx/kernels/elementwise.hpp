@@ -10,8 +10,8 @@ namespace PERFX_VARIANT {
 /* A thread's least share, so that small operands are not cut into cache lines that threads fight for. */
 constexpr int64_t kElementGrain = 256;
 
-inline int32_t accepts_elementwise(const PxCall* call, int num_inputs) {
-  if (!has_signature(call, num_inputs, 1, 0)) return PX_UNSUPPORTED;
+inline int32_t accepts_elementwise(const PxCall* call, int num_inputs, int num_attrs = 0) {
+  if (!has_signature(call, num_inputs, 1, num_attrs)) return PX_UNSUPPORTED;
   const PxTensor* t = call->operands;
   for (int i = 0; i <= num_inputs; ++i) {
     if (!is_dense(t[i], PX_FLOAT32, t[0].ndim) || !same_shape(t[i], t[0])) return PX_UNSUPPORTED;
@@ -20,14 +20,29 @@ inline int32_t accepts_elementwise(const PxCall* call, int num_inputs) {
 }
 inline int32_t accepts_unary(const PxCall* call) { return accepts_elementwise(call, 1); }
 inline int32_t accepts_binary(const PxCall* call) { return accepts_elementwise(call, 2); }
+inline int32_t accepts_softcap(const PxCall* call) {
+  const int32_t status = accepts_elementwise(call, 1, 1);
+  return status == PX_OK && !(call->attrs[0].f > 0) ? int32_t(PX_UNSUPPORTED) : status;
+}
 
-template <F (*Function)(F)>
-inline int32_t run_unary(const PxCall* call, const PxThread* thread) {
+template <class Function>
+inline int32_t map(const PxCall* call, const PxThread* thread, Function function) {
   const Range range = share(num_elements(call->operands[0]), kElementGrain, thread);
   const float* x = floats(call->operands[0]) + range.begin;
   float* y = static_cast<float*>(call->operands[1].data) + range.begin;
-  for_each_vector(range.end - range.begin, [&](int64_t i, int n) { store_n(y + i, n, Function(load_n(x + i, n))); });
+  for_each_vector(range.end - range.begin, [&](int64_t i, int n) { store_n(y + i, n, function(load_n(x + i, n))); });
   return PX_OK;
+}
+
+template <F (*Function)(F)>
+inline int32_t run_unary(const PxCall* call, const PxThread* thread) {
+  return map(call, thread, [](F x) { return Function(x); });
+}
+
+/* cap * tanh(x / cap) */
+inline int32_t run_softcap(const PxCall* call, const PxThread* thread) {
+  const F cap = set(float(call->attrs[0].f));
+  return map(call, thread, [cap](F x) { return cap * tanh(x / cap); });
 }
 
 template <F (*Function)(F, F)>

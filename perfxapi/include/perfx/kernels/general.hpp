@@ -31,6 +31,7 @@ static const PxKernel kGeneralKernels[] = {
     {"tanh", accepts_unary, nullptr, run_unary<tanh>},
     {"exp", accepts_unary, nullptr, run_unary<exp>},
     {"sigmoid", accepts_unary, nullptr, run_unary<sigmoid>},
+    {"softcap", accepts_softcap, nullptr, run_softcap},
     {"add", accepts_binary, nullptr, run_binary<add>},
     {"subtract", accepts_binary, nullptr, run_binary<subtract>},
     {"multiply", accepts_binary, nullptr, run_binary<multiply>},

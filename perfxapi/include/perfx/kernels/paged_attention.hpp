@@ -167,6 +167,40 @@ struct Scratch {
   float *queries, *totals, *outputs, *largest, *sum;
 };
 
+/* The tile of up to kTileRows rows of a task from `row` on, in one partition. False where none of them sees any of it.
+ */
+template <class T>
+inline bool make_tile(const Attention<T>& a, const Task& task, int64_t row, int64_t num_rows, int64_t partition,
+                      Tile* tile) {
+  bool seen = false;
+  tile->num_rows = int(smaller(kTileRows, num_rows - row));
+  for (int m = 0; m < tile->num_rows; ++m) {
+    tile->spans[m] = a.span(task, row + m, partition);
+    seen |= tile->spans[m].begin < tile->spans[m].end;
+  }
+  return seen;
+}
+
+/* Puts what a tile computed onto the totals of its rows, `row` being the first. A total's sum of 0 says that nothing
+ * was seen yet: later it is at least 1. */
+inline void merge_tile(const Tile& tile, int64_t row, int64_t head_size, const Scratch& scratch) {
+  for (int m = 0; m < tile.num_rows; ++m) {
+    if (tile.spans[m].begin >= tile.spans[m].end) continue;
+    float &largest = scratch.largest[row + m], &sum = scratch.sum[row + m];
+    RowState total{largest, sum, scratch.totals + (row + m) * head_size};
+    const RowState next{tile.largest[m], tile.sum[m], tile.outputs + m * head_size};
+    if (sum == 0.0f) {
+      for (int64_t d = 0; d < head_size; d += kLanes) store(total.outputs + d, load(next.outputs + d));
+      largest = next.largest;
+      sum = next.sum;
+    } else {
+      merge(total, next, head_size);
+      largest = total.largest;
+      sum = total.sum;
+    }
+  }
+}
+
 /* One task over all of its partitions, by one thread. */
 template <class T>
 inline void run_task(const Attention<T>& a, const Task& task, const Scratch& scratch) {
@@ -174,35 +208,16 @@ inline void run_task(const Attention<T>& a, const Task& task, const Scratch& scr
   for (int64_t r = 0; r < rows; r += kTileRows) {
     a.pack(task, r, int(smaller(kTileRows, rows - r)), scratch.queries + r * size);
   }
-  for (int64_t r = 0; r < rows; ++r) scratch.sum[r] = 0.0f; /* nothing seen yet: a state's sum is at least 1 */
+  for (int64_t r = 0; r < rows; ++r) scratch.sum[r] = 0.0f;
   for (int64_t partition = a.first_partition(task); partition < a.end_partition(task); ++partition) {
     const PartitionView<T> view = a.view(task, partition);
     for (int64_t r = 0; r < rows; r += kTileRows) {
       Tile tile;
-      tile.num_rows = int(smaller(kTileRows, rows - r));
+      if (!make_tile(a, task, r, rows, partition, &tile)) continue;
       tile.queries = scratch.queries + r * size;
       tile.outputs = scratch.outputs;
-      bool seen = false;
-      for (int m = 0; m < tile.num_rows; ++m) {
-        tile.spans[m] = a.span(task, r + m, partition);
-        seen |= tile.spans[m].begin < tile.spans[m].end;
-      }
-      if (!seen) continue;
       attend(view, tile, a.scale, a.softcap);
-      for (int m = 0; m < tile.num_rows; ++m) {
-        if (tile.spans[m].begin >= tile.spans[m].end) continue;
-        RowState total{scratch.largest[r + m], scratch.sum[r + m], scratch.totals + (r + m) * size};
-        const RowState next{tile.largest[m], tile.sum[m], tile.outputs + m * size};
-        if (total.sum == 0.0f) {
-          for (int64_t d = 0; d < size; d += kLanes) store(total.outputs + d, load(next.outputs + d));
-          total.largest = next.largest;
-          total.sum = next.sum;
-        } else {
-          merge(total, next, size);
-        }
-        scratch.largest[r + m] = total.largest;
-        scratch.sum[r + m] = total.sum;
-      }
+      merge_tile(tile, r, size, scratch);
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
@@ -303,11 +318,10 @@ class SharedPartitions {
     const PartitionView<T> view = a_.view(task, partition);
     for (int64_t r = 0; r < a_.group; r += kTileRows) {
       Tile tile;
-      tile.num_rows = int(smaller(kTileRows, a_.group - r));
+      make_tile(a_, task, r, a_.group, partition, &tile);
       tile.queries = scratch.queries;
       tile.outputs = scratch.outputs;
       a_.pack(task, r, tile.num_rows, scratch.queries);
-      for (int m = 0; m < tile.num_rows; ++m) tile.spans[m] = a_.span(task, r + m, partition);
       attend(view, tile, a_.scale, a_.softcap);
       for (int m = 0; m < tile.num_rows; ++m) {
         float* out = memory(index, r + m);
