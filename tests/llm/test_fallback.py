@@ -150,6 +150,31 @@ def test_every_op_of_a_decode_step_is_tried_above(baseline: Baseline, model_path
     assert {row.op for row in px.explain().rows} == {*PLAIN_OPS, *FUSED_OPS}
 
 
+def sampled(llm: LLM) -> list[tuple[list[int], list[list[int]]]]:
+    """Tokens drawn with every kind of adjustment, and the ids that were reported beside each."""
+    params = SamplingParams(
+        seed=7, temperature=0.9, top_p=0.95, top_k=50, min_p=0.01, repetition_penalty=1.1, presence_penalty=0.2,
+        frequency_penalty=0.1, logit_bias={8: 1.5}, logprobs=3, max_tokens=8, ignore_eos=True, detokenize=False,
+    )  # fmt: skip
+    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in PROMPTS]
+    completions = [output.outputs[0] for output in llm.generate(prompts, params, use_tqdm=False)]
+    return [(one.token_ids, [list(position) for position in one.logprobs or ()]) for one in completions]
+
+
+@pytest.mark.parametrize("op", ["adjust_logits", "logsumexp", "sample", "take_rows", "topk"])
+def test_a_disabled_kernel_of_sampling_runs_on_numpy(
+    op: str, model_path: Path, set_setting: Callable[[str, str], None]
+) -> None:
+    expected = sampled(make_llm(model_path, fallback="error"))
+    px.reset_explain()
+    set_setting("DISABLE_KERNELS", f"cpu:{op}")
+    assert sampled(make_llm(model_path, fallback="allow")) == expected
+    assert {row.op for row in px.explain().fallbacks} == {op}
+    assert fallback_of(op).ran_on == "numpy:0"
+    with pytest.raises(FallbackError, match=f"device 'cpu:0': {op}: "):
+        sampled(make_llm(model_path, fallback="error"))
+
+
 def test_all_kernels_disabled(baseline: Baseline, model_path: Path, set_setting: Callable[[str, str], None]) -> None:
     set_setting("DISABLE_KERNELS", "cpu:*")
     baseline.assert_met_by(make_llm(model_path, fallback="allow"))
