@@ -6,7 +6,6 @@ cd "$(dirname "$0")/.."
 architecture=$1 backend=$2 jobs=$3
 export PATH="$PWD/.venv/bin:$PATH"
 build="$PWD/build/$architecture"
-mkdir -p "$build"
 
 qemu=$(command -v "qemu-$architecture-static" || command -v "qemu-$architecture" || true)
 if [[ -z $qemu ]]; then
@@ -14,18 +13,16 @@ if [[ -z $qemu ]]; then
   exit 1
 fi
 
-flags=()
 if command -v "$architecture-linux-gnu-g++" >/dev/null; then
-  flags+=("-DCMAKE_CXX_COMPILER=$architecture-linux-gnu-g++")
+  compiler=("-DCMAKE_CXX_COMPILER=$architecture-linux-gnu-g++" -DCMAKE_SYSTEM_NAME=Linux
+    "-DCMAKE_SYSTEM_PROCESSOR=$architecture")
 else
   # Static programs need no loader of the other architecture; zig links those with musl only.
   scripts/install.sh .venv/bin/python ziglang
-  printf '#!/bin/sh\nexec "%s" -m ziglang c++ -target %s-linux-musl "$@"\n' "$PWD/.venv/bin/python" "$architecture" >"$build/zig-c++"
-  chmod +x "$build/zig-c++"
-  flags+=("-DCMAKE_CXX_COMPILER=$build/zig-c++")
+  compiler=("-DCMAKE_TOOLCHAIN_FILE=$PWD/$backend/cmake/zig.cmake" "-DZIG_TARGET=$architecture-linux-musl"
+    "-DZIG_PYTHON=$PWD/.venv/bin/python")
 fi
-cmake -S "$backend" -B "$build/native" -G Ninja -DPERFX_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux \
-  -DCMAKE_SYSTEM_PROCESSOR="$architecture" -DCMAKE_CROSSCOMPILING_EMULATOR="$qemu" \
-  -DCMAKE_EXE_LINKER_FLAGS=-static --log-level=WARNING "${flags[@]}" >/dev/null
-cmake --build "$build/native" -j "$jobs"
-ctest --test-dir "$build/native" --output-on-failure
+cmake -S "$backend" -B "$build" -G Ninja -DPERFX_TESTS=ON "-DCMAKE_CROSSCOMPILING_EMULATOR=$qemu" \
+  -DCMAKE_EXE_LINKER_FLAGS=-static --log-level=WARNING "${compiler[@]}" >/dev/null
+cmake --build "$build" -j "$jobs"
+ctest --test-dir "$build" --output-on-failure
