@@ -39,9 +39,10 @@ class LLM:
     """A model ready to generate, with its tokenizer, KV cache and scheduler. Use it from one thread.
 
     model: path of a GGUF file or of a folder in HuggingFace's format, or the name of a model package (`gemma3-270m`).
-    device: "auto", "cpu", ...; what happens where it cannot be had is `fallback`: "allow", "warn" or "error" (None: as
-    set for the process). The other arguments are fields of `EngineArgs`. Raises InvalidArgumentError naming a wrong
-    argument, UnknownModelError, FileFormatError, ConfigError.
+    device: "cpu", "opencl:1", ...; "auto" is the one in force (`perfxapi.use_device`, PERFXAPI_DEVICE), else the best.
+    What happens where it cannot be had is `fallback`: "allow", "warn" or "error" (None: as set for the process). The
+    other arguments are fields of `EngineArgs`. Raises InvalidArgumentError naming a wrong argument, UnknownModelError,
+    FileFormatError, ConfigError.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class LLM:
         self._num_threads = args.num_threads
         if args.num_threads is not None:
             px.set_num_threads(args.num_threads)
-        self._device_name, self._fallback, self._chat_template = device, fallback, chat_template
+        self._device_name = None if device == "auto" else device
+        self._fallback, self._chat_template = fallback, chat_template
         files = open_model(find_model(model))
         self.model_path = files.path
         self.model_config = files.config

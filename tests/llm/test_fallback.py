@@ -400,6 +400,25 @@ def test_a_misspelled_device_raises_whatever_the_policy(model_path: Path) -> Non
         make_llm(model_path, "opencll", fallback="allow")
 
 
+@pytest.mark.parametrize("name", ["numpy", "cpu"])
+def test_the_device_of_the_environment_or_of_a_context_is_used(
+    name: str, model_path: Path, set_setting: Callable[[str, str], None]
+) -> None:
+    set_setting("DEVICE", name)
+    assert str(make_llm(model_path, "auto").engine.runner.device) == f"{name}:0"
+    set_setting("DEVICE", "auto")
+    with px.use_device(name):
+        assert str(make_llm(model_path, "auto").engine.runner.device) == f"{name}:0"
+
+
+def test_a_device_that_the_environment_names_is_not_there(
+    baseline: Baseline, model_path: Path, set_setting: Callable[[str, str], None]
+) -> None:
+    set_setting("DEVICE", "opencl")
+    with pytest.warns(FallbackWarning, match="device 'opencl': .*pip install perfxapi-backend-opencl"):
+        assert tokens_of(make_llm(model_path, "auto")) == baseline.tokens
+
+
 # ---- a device is lost
 
 

@@ -18,7 +18,7 @@ _SAMPLING_OPTIONS = ("temperature", "top_p", "top_k", "min_p", "repetition_penal
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """MODEL and the options of the engine."""
     parser.add_argument("model", metavar="MODEL", help="a .gguf file, a HuggingFace folder, or a name (gemma3-270m)")
-    parser.add_argument("--device", default="auto", help='where to run: "auto", "cpu", "opencl:1", ... (default: auto)')
+    parser.add_argument("--device", default="auto", help="cpu, opencl:1, ... (default: PERFXAPI_DEVICE, else the best)")
     parser.add_argument(
         "--fallback",
         choices=("allow", "warn", "error"),
