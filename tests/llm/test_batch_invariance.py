@@ -44,6 +44,7 @@ class Subject:
 
     def __init__(self, path: Path, options: ModelOptions) -> None:
         model = open_model(path).build(options)
+        px.reset_explain()  # the ledger is cleared before each test, and this is made before that
         self.step = Stepper(model, "cpu", num_requests=NUM_REQUESTS, max_len=LENGTH, max_tokens=NUM_REQUESTS * LENGTH)
         shape = (NUM_REQUESTS, LENGTH)
         self.tokens: Tokens = np.random.default_rng(1).integers(4, model.vocab_size, shape).astype(np.int32)
