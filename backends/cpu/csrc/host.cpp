@@ -1,4 +1,5 @@
-// The exported pool and command list: perfx/host.h on top of the core's perfx/pool.hpp and perfx/command_list.hpp.
+// The exported pool and command list: perfx/host.h on top of the core's perfx/thread_pool.hpp and
+// perfx/command_list.hpp.
 #pragma GCC visibility push(default)
 #include "perfx/host.h"
 #pragma GCC visibility pop
@@ -7,7 +8,7 @@
 #include <exception>
 
 #include "perfx/command_list.hpp"
-#include "perfx/pool.hpp"
+#include "perfx/thread_pool.hpp"
 
 PxPool* perfx_pool_create(int32_t num_threads, const int32_t* cpus, int64_t spin_us) {
   constexpr int32_t kMaxThreads = 4096;

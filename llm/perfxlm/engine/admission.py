@@ -9,7 +9,7 @@ from functools import partial
 from perfxapi.errors import InvalidArgumentError
 from perfxlm.engine.completion import Completion, RequestGroup
 from perfxlm.engine.request import PromptLogitsFn, Request
-from perfxlm.engine.sampler import LogitBias, RequestSampler
+from perfxlm.engine.sampling_inputs import LogitBias, RequestSampler
 from perfxlm.errors import UnsupportedFeatureError
 from perfxlm.inputs import ParsedPrompt
 from perfxlm.sampling_params import ALL_LOGPROBS, SamplingParams

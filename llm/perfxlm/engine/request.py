@@ -13,7 +13,7 @@ from perfxlm.outputs import PromptLogprobs, SampleLogprobs
 from perfxlm.sampling_params import ALL_LOGPROBS, SamplingParams
 
 if TYPE_CHECKING:
-    from perfxlm.engine.sampler import RequestSampler
+    from perfxlm.engine.sampling_inputs import RequestSampler
 
 PromptLogitsFn = Callable[[int, npt.NDArray[np.float32]], None]
 """Called with (position, logits[rows, vocabulary]): row i belongs to position + i.

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 import perfxapi as px
 from perfxlm.engine.request import Request
-from perfxlm.engine.sampler import LogitRows, SamplingInputs
+from perfxlm.engine.sampler import GREEDY, SAMPLED, Head, LogitRows, sample_tokens, sampling_specs
+from perfxlm.engine.sampling_inputs import SamplingInputs
 from perfxlm.engine.scheduler import Schedule, SchedulerLimits
 from perfxlm.engine.step_inputs import StepInputs
 from perfxlm.layers.batch import Batch
@@ -28,31 +29,6 @@ SIDE_CLASSES = tuple(4096 * 16**power for power in range(8))
 
 LOGPROB_CLASSES = (0, 32, 256)
 """How many likeliest tokens are found on the device; more are found by sorting on the host."""
-
-_SAMPLING_DTYPES = {
-    "temperature": px.float32,
-    "top_k": px.int32,
-    "top_p": px.float32,
-    "min_p": px.float32,
-    "uniform": px.float32,
-    "repetition": px.float32,
-    "frequency": px.float32,
-    "presence": px.float32,
-}
-
-
-class Head(NamedTuple):
-    """What follows the last hidden state: the likeliest token alone, or all logits, adjusted and sampled.
-
-    With `num_logprobs` the raw logits are kept for reports, with that many likeliest tokens.
-    """
-
-    is_greedy: bool
-    num_logprobs: int | None = None
-
-
-GREEDY = Head(is_greedy=True)
-SAMPLED = Head(is_greedy=False)
 
 
 class SizeClass(NamedTuple):
@@ -133,7 +109,7 @@ class ModelRunner:
     def graph(self, head: Head) -> px.graph.Graph:
         """The traced graph of the model with a head."""
         if head not in self._graphs:
-            specs = {**Batch.input_specs(self._max_blocks), **_sampling_specs(head)}
+            specs = {**Batch.input_specs(self._max_blocks), **sampling_specs(head)}
             self._graphs[head] = px.graph.trace(lambda **arrays: self._forward(head, arrays), specs, device=self.device)
         return self._graphs[head]
 
@@ -185,23 +161,7 @@ class ModelRunner:
         model = self.model
         batch = Batch(**{field.name: arrays[field.name] for field in fields(Batch)})
         rows = px.nn.take_rows(model.hidden(batch, self._kv), batch.output_rows)
-        if head.is_greedy:
-            activation_format = model.options.activation_format if model.head.dtype.is_quantized else "float32"
-            top = px.nn.vocab_topk(
-                rows, model.head, k=1, activation_format=activation_format, softcap=model.logit_softcap
-            )
-            return {"ids": top[1]}
-        raw = model.logits(rows)
-        outputs: dict[str, px.Array] = {}
-        if head.num_logprobs is not None:
-            outputs.update(logits=raw, logsumexp=px.nn.logsumexp(raw))
-            if head.num_logprobs:
-                outputs["top_ids"] = px.nn.topk(raw, k=head.num_logprobs)[1]
-        # logits are adjusted in place: where raw ones are reported too, in a copy
-        logits = raw if head.num_logprobs is None else px.nn.take_rows(raw, arrays["sample_rows"])
-        px.nn.adjust_logits(logits, *(arrays[name] for name in _ADJUST_OPERANDS))
-        outputs["ids"] = px.nn.sample(logits, *(arrays[name] for name in _SAMPLE_OPERANDS))
-        return outputs
+        return sample_tokens(model, head, rows, arrays)
 
     def _report(self, outputs: Mapping[str, px.Array], token_ids: Sequence[int]) -> None:
         """Hands log-probabilities, and raw logits where asked for, to their requests."""
@@ -217,35 +177,12 @@ class ModelRunner:
                 request.logprobs.append(rows.logprobs(row, token_id, request.num_logprobs or 0, request))
 
 
-_ADJUST_OPERANDS = (
-    "counted_ids", "starts", "output_counts", "repetition", "frequency", "presence",
-    "bias_rows", "bias_ids", "bias_values",
-)  # fmt: skip
-_SAMPLE_OPERANDS = ("temperature", "top_k", "top_p", "min_p", "uniform")
-
-
 def _classes(bounds: Sequence[int], largest: int) -> list[int]:
     return [bound for bound in bounds if bound < largest] + [largest]
 
 
 def _fitting(bounds: Sequence[int], size: int) -> int:
     return next(bound for bound in bounds if size <= bound)
-
-
-def _sampling_specs(head: Head) -> dict[str, px.TensorSpec]:
-    """Operands of the sampling ops. Where no raw logits are reported, every row of logits is sampled."""
-    if head.is_greedy:
-        return {}
-    samples = px.Dim("num_outputs" if head.num_logprobs is None else "num_samples")
-    counted, biases = px.Dim("num_counted"), px.Dim("num_biases")
-    specs = {name: px.TensorSpec((samples,), dtype) for name, dtype in _SAMPLING_DTYPES.items()}
-    if head.num_logprobs is not None:
-        specs["sample_rows"] = px.TensorSpec((samples,), px.int32)
-    specs["starts"] = px.TensorSpec((px.Dim("num_samples_plus_one"),), px.int32)
-    specs.update({name: px.TensorSpec((counted,), px.int32) for name in ("counted_ids", "output_counts")})
-    specs.update({name: px.TensorSpec((biases,), px.int32) for name in ("bias_rows", "bias_ids")})
-    specs["bias_values"] = px.TensorSpec((biases,), px.float32)
-    return specs
 
 
 def _report_prompt(request: Request, positions: range, first_row: int, rows: LogitRows) -> None:

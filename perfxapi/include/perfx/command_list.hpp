@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "perfx/abi.h"
-#include "perfx/pool.hpp"
+#include "perfx/thread_pool.hpp"
 
 namespace perfx {
 

@@ -6,8 +6,8 @@
  * fork(): a child has none of the parent's workers. The pool notices and starts its own at the child's first job.
  * exit: workers touch only the pool, which lives until perfx_pool_destroy; a pool that was never destroyed is harmless.
  */
-#ifndef PERFX_POOL_HPP
-#define PERFX_POOL_HPP
+#ifndef PERFX_THREAD_POOL_HPP
+#define PERFX_THREAD_POOL_HPP
 
 #include <pthread.h>
 #include <sched.h>
