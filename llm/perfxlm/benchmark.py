@@ -5,15 +5,65 @@ from __future__ import annotations
 import resource
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from perfxapi.errors import InvalidArgumentError
+from perfxlm.engine.sampler import GREEDY, SAMPLED
+from perfxlm.inputs import TokensPrompt
 from perfxlm.llm import LLM
 from perfxlm.sampling_params import SamplingParams
-from perfxlm.validation import check_int
+from perfxlm.step_profile import KernelProfile, decode_step, prefill_steps, profile
+from perfxlm.validation import check_int, check_optional_int
+
+Prompts = list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkLoad:
+    """What is run. Raises InvalidArgumentError.
+
+    prompt_tokens: of the prompt whose prefill is measured, alone. context: tokens of each sequence before it decodes
+    (None: as many as that prompt). gen_tokens: decoded after the first token, by each of `batch` sequences together.
+    """
+
+    prompt_tokens: int = 512
+    gen_tokens: int = 128
+    repeats: int = 5
+    context: int | None = None
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        check_int("prompt_tokens", self.prompt_tokens, 1)
+        check_int("gen_tokens", self.gen_tokens, 1)
+        check_int("repeats", self.repeats, 1, 1000)
+        check_optional_int("context", self.context, 1)
+        check_int("batch", self.batch, 1)
+
+    @property
+    def filled(self) -> int:
+        """Tokens of each sequence before it decodes."""
+        return self.prompt_tokens if self.context is None else self.context
+
+    def check_room(self, llm: LLM) -> None:
+        """Raises InvalidArgumentError where the engine has no room for this load."""
+        limits = llm.plan.limits
+        longest = max(self.prompt_tokens + 1, self.filled + self.gen_tokens + 1)
+        if longest > limits.max_model_len:
+            name = "prompt_tokens" if self.context is None else "context"
+            raise InvalidArgumentError(
+                f"{name} + gen_tokens + 1 is {longest}, more than max_model_len {limits.max_model_len}"
+            )
+        if self.batch > limits.max_num_seqs:
+            raise InvalidArgumentError(f"batch is {self.batch}, more than max_num_seqs {limits.max_num_seqs}")
+        room = llm.plan.num_blocks * llm.plan.block_size
+        if self.batch * longest > room:
+            raise InvalidArgumentError(
+                f"{self.batch} sequences of {longest} tokens are more than the {room} of the KV cache"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,52 +72,63 @@ class Run:
 
     prefill_tokens_per_second: float
     decode_tokens_per_second: float
+    decode_full_logits_tokens_per_second: float
     outside_native_fraction: float
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
-    """Medians over the repeats. `outside_native_fraction`: 1 - time in native code over the wall time, of decoding.
+    """Medians over the repeats; speeds in tokens per second, of all sequences together.
 
+    `decode_tokens_per_second`: greedy decoding, which asks for the likeliest token only (`vocab_topk`).
+    `decode_full_logits_tokens_per_second`: the same tokens from requests that make the engine compute every logit.
+    `outside_native_fraction`: 1 - time in native code over the wall time, of greedy decoding.
     `peak_memory_bytes`: largest resident memory of the whole process so far, loading included.
+    `kernels`: of the prompt ("prefill"), of a step of decoding ("decode") and of one with all logits
+    ("decode_full_logits"); empty where no profile was asked for.
     """
 
     prefill_tokens_per_second: float
     decode_tokens_per_second: float
+    decode_full_logits_tokens_per_second: float
     peak_memory_bytes: int
     outside_native_fraction: float
     device: str
     threads: int
+    activation_format: str
     prompt_tokens: int
+    context: int
+    batch: int
     gen_tokens: int
     repeats: int
+    kernels: dict[str, list[KernelProfile]] = field(default_factory=dict)
 
 
-def run_benchmark(llm: LLM, *, prompt_tokens: int = 512, gen_tokens: int = 128, repeats: int = 5) -> BenchmarkResult:
-    """Generates greedily from random prompts, one at a time, once to warm up and then `repeats` times.
+def run_benchmark(llm: LLM, load: BenchmarkLoad | None = None, *, with_profile: bool = False) -> BenchmarkResult:
+    """Generates greedily from random prompts, once to warm up and then `load.repeats` times.
 
-    Prefill is counted up to the first token, which comes with it; `gen_tokens` are decoded after that.
+    Prefill is counted up to the first token, which comes with it. Decoding is counted from the first token of any
+    sequence to the last of all. The profile is taken in runs of its own. Raises InvalidArgumentError.
     """
-    check_int("prompt_tokens", prompt_tokens, 1)
-    check_int("gen_tokens", gen_tokens, 1)
-    check_int("repeats", repeats, 1, 1000)
-    longest = llm.plan.limits.max_model_len
-    if prompt_tokens + gen_tokens + 1 > longest:
-        raise InvalidArgumentError(
-            f"prompt_tokens + gen_tokens + 1 is {prompt_tokens + gen_tokens + 1}, more than max_model_len {longest}"
-        )
+    load = load or BenchmarkLoad()
+    load.check_room(llm)
     rng = np.random.default_rng(0)
-    runs = [_run_once(llm, rng, prompt_tokens, gen_tokens) for _ in range(repeats + 1)][1:]
+    runs = [_run_once(llm, load, rng) for _ in range(load.repeats + 1)][1:]
+    medians: dict[str, Any] = {
+        name: statistics.median(getattr(run, name) for run in runs) for name in Run.__dataclass_fields__
+    }
     return BenchmarkResult(
-        prefill_tokens_per_second=statistics.median(run.prefill_tokens_per_second for run in runs),
-        decode_tokens_per_second=statistics.median(run.decode_tokens_per_second for run in runs),
+        **medians,
         peak_memory_bytes=peak_memory_bytes(),
-        outside_native_fraction=statistics.median(run.outside_native_fraction for run in runs),
         device=str(llm.engine.runner.device),
         threads=llm.num_threads,
-        prompt_tokens=prompt_tokens,
-        gen_tokens=gen_tokens,
-        repeats=repeats,
+        activation_format=llm.plan.options.activation_format,
+        prompt_tokens=load.prompt_tokens,
+        context=load.filled,
+        batch=load.batch,
+        gen_tokens=load.gen_tokens,
+        repeats=load.repeats,
+        kernels=_profile(llm, load, rng) if with_profile else {},
     )
 
 
@@ -84,14 +145,56 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _run_once(llm: LLM, rng: np.random.Generator, prompt_tokens: int, gen_tokens: int) -> Run:
-    prompt = rng.integers(0, llm.model_config.vocab_size, prompt_tokens).tolist()
-    params = SamplingParams(temperature=0.0, max_tokens=gen_tokens + 1, ignore_eos=True, detokenize=False)
+def greedy_params(gen_tokens: int, *, with_full_logits: bool = False) -> SamplingParams:
+    """A request for the first token and `gen_tokens` more, each the likeliest.
+
+    A bias may fall on any token, so the engine computes every logit for a request that has one, be it zero.
+    """
+    bias = {0: 0.0} if with_full_logits else None
+    return SamplingParams(
+        temperature=0.0, max_tokens=gen_tokens + 1, ignore_eos=True, detokenize=False, logit_bias=bias
+    )
+
+
+def _random_prompts(llm: LLM, rng: np.random.Generator, count: int, length: int) -> Prompts:
+    rows: Prompts = rng.integers(0, llm.model_config.vocab_size, (count, length)).tolist()
+    return rows
+
+
+def _generate(llm: LLM, prompts: Prompts, params: SamplingParams) -> tuple[float, float]:
+    """Seconds up to the first token of the first sequence, and from there to the last token of all."""
+    outputs = llm.generate([TokensPrompt(prompt_token_ids=prompt) for prompt in prompts], params, use_tqdm=False)
+    times = [output.metrics for output in outputs if output.metrics is not None]
+    first = min(times, key=lambda one: one.first_token_ts)
+    return first.first_token_latency, max(one.last_token_ts for one in times) - first.first_token_ts
+
+
+def _run_once(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> Run:
+    prompts = _random_prompts(llm, rng, load.batch, load.filled)
     metrics = llm.engine.metrics
     wall, native = metrics.decode_seconds, metrics.native_decode_seconds
-    (output,) = llm.generate({"prompt_token_ids": prompt}, params, use_tqdm=False)
-    times = output.metrics
-    assert times is not None
-    decode_seconds = times.last_token_ts - times.first_token_ts
+    prefill_seconds, decode_seconds = _generate(llm, prompts, greedy_params(load.gen_tokens))
     outside = 1 - (metrics.native_decode_seconds - native) / (metrics.decode_seconds - wall)
-    return Run(prompt_tokens / times.first_token_latency, gen_tokens / decode_seconds, outside)
+    _, full_seconds = _generate(llm, prompts, greedy_params(load.gen_tokens, with_full_logits=True))
+    if load.batch > 1 or load.filled != load.prompt_tokens:
+        prompt = _random_prompts(llm, rng, 1, load.prompt_tokens)
+        prefill_seconds, _ = _generate(llm, prompt, greedy_params(0))
+    generated = load.batch * load.gen_tokens
+    return Run(load.prompt_tokens / prefill_seconds, generated / decode_seconds, generated / full_seconds, outside)
+
+
+def _profile(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> dict[str, list[KernelProfile]]:
+    prompts = _random_prompts(llm, rng, load.batch, load.filled)
+    prompt = _random_prompts(llm, rng, 1, load.prompt_tokens)
+    # on average half of the tokens are there
+    step = decode_step(load.filled + load.gen_tokens // 2, load.batch)
+    steps = prefill_steps(load.prompt_tokens, llm.plan.limits.max_num_batched_tokens)
+    greedy, full = (greedy_params(load.gen_tokens, with_full_logits=is_full) for is_full in (False, True))
+    count = load.gen_tokens
+    return {
+        "prefill": profile(llm, lambda: _generate(llm, prompt, greedy_params(0)), steps, head=GREEDY),
+        "decode": profile(llm, lambda: _generate(llm, prompts, greedy), [step], head=GREEDY, num_rounds=count),
+        "decode_full_logits": profile(
+            llm, lambda: _generate(llm, prompts, full), [step], head=SAMPLED, num_rounds=count
+        ),
+    }

@@ -1,0 +1,110 @@
+"""What a benchmark runs and what it counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perfxapi.errors import InvalidArgumentError
+from perfxlm import LLM
+from perfxlm.benchmark import BenchmarkLoad, greedy_params, run_benchmark
+from perfxlm.step_profile import KernelProfile, Span, Step, node_cost, prefill_steps
+
+
+def operations_of_products(kernels: list[KernelProfile]) -> int:
+    return sum(kernel.operations for kernel in kernels if kernel.op.endswith("linear"))
+
+
+def test_requests_with_all_logits_give_the_same_tokens_by_another_head(cpu_llm: LLM) -> None:
+    tokens = []
+    for with_full_logits in (False, True):
+        (output,) = cpu_llm.generate([[5, 6, 7]], greedy_params(6, with_full_logits=with_full_logits), use_tqdm=False)
+        tokens.append(output.outputs[0].token_ids)
+    assert tokens[0] == tokens[1]
+    heads = {size.head.is_greedy for size in cpu_llm.engine.runner.executables()}
+    assert heads == {True, False}
+
+
+def test_a_prompt_is_computed_in_chunks() -> None:
+    steps = prefill_steps(20, 8)
+    assert steps == [Step([Span(0, 8)], 0), Step([Span(8, 16)], 0), Step([Span(16, 20)], 1)]
+    assert [step.num_tokens for step in steps] == [8, 8, 4]
+    assert prefill_steps(8, 8) == [Step([Span(0, 8)], 1)]
+
+
+def test_attention_counts_the_pairs_that_the_mask_leaves(cpu_llm: LLM) -> None:
+    from perfxlm.engine.sampler import GREEDY
+
+    nodes = cpu_llm.engine.runner.graph(GREEDY).nodes
+    config = cpu_llm.model_config
+    spans = [Span(30, 41), Span(5, 6)]
+    windows = set()
+    for node in (node for node in nodes if node.spec.name == "paged_attention"):
+        window = node.attributes["window"]
+        windows.add(window)
+        pairs = keys = 0
+        for start, stop in spans:
+            queries, places = np.arange(start, stop)[:, None], np.arange(stop)[None]
+            visible = (places <= queries) & ((places > queries - window) if window else True)
+            pairs += int(visible.sum())
+            keys += int(visible.any(0).sum())
+        cost = node_cost(node, Step(spans, 2))
+        assert cost.flops == 4 * pairs * config.num_heads * config.head_dim
+        activations = 2 * 4 * 12 * config.num_heads * config.head_dim
+        assert cost.nbytes == activations + keys * config.num_kv_heads * config.head_dim * 2 * 4
+    assert windows == {0, 24}
+
+
+def test_the_profile_counts_every_product_of_the_load(cpu_llm: LLM) -> None:
+    load = BenchmarkLoad(prompt_tokens=40, gen_tokens=4, repeats=1, context=10, batch=3)
+    result = run_benchmark(cpu_llm, load, with_profile=True)
+    config = cpu_llm.model_config
+    heads = config.num_heads + 2 * config.num_kv_heads
+    layer = config.hidden_size * (heads + config.num_heads) * config.head_dim
+    layer += 3 * config.hidden_size * config.intermediate_size
+    body = config.num_layers * layer
+    assert operations_of_products(result.kernels["prefill"]) == 2 * 40 * body
+    assert operations_of_products(result.kernels["decode"]) == 2 * 3 * body
+    head = config.vocab_size * config.hidden_size
+    assert operations_of_products(result.kernels["decode_full_logits"]) == 2 * 3 * (body + head)
+    (topk,) = (kernel for kernel in result.kernels["decode"] if kernel.op == "vocab_topk")
+    assert (topk.count, topk.operations) == (1, 2 * 3 * head)
+    weights = [kernel for kernel in result.kernels["decode"] if kernel.op == "gated_linear"]
+    assert sum(kernel.nbytes for kernel in weights) > 4 * config.num_layers * 2 * (
+        config.hidden_size * config.intermediate_size
+    )
+    assert all(kernel.seconds > 0 for kernels in result.kernels.values() for kernel in kernels)
+    assert (result.batch, result.context, result.prompt_tokens) == (3, 10, 40)
+
+
+def test_the_context_is_that_of_the_prompt_unless_given() -> None:
+    assert BenchmarkLoad(prompt_tokens=7).filled == 7
+    assert BenchmarkLoad(prompt_tokens=7, context=3).filled == 3
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        ({"context": 0}, "context must be"),
+        ({"batch": 0}, "batch must be"),
+        ({"prompt_tokens": 8, "context": 120}, "context \\+ gen_tokens \\+ 1 is 129"),
+        ({"prompt_tokens": 8, "batch": 33}, "batch is 33, more than max_num_seqs 32"),
+    ],
+)
+def test_a_load_that_does_not_fit_is_refused(cpu_llm: LLM, load: dict[str, int], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        run_benchmark(cpu_llm, BenchmarkLoad(gen_tokens=8, **load))
+
+
+def test_a_batch_that_the_cache_cannot_hold_is_refused(tiny_model: Path) -> None:
+    llm = LLM(tiny_model, device="cpu", max_model_len=64, kv_cache_memory_bytes=7 * 2 * 2 * 16 * 4 * 128)
+    with pytest.raises(InvalidArgumentError, match="4 sequences of 49 tokens are more than the 128"):
+        run_benchmark(llm, BenchmarkLoad(prompt_tokens=40, gen_tokens=8, batch=4))
+
+
+def test_a_device_without_plans_has_no_profile(tiny_model: Path) -> None:
+    llm = LLM(tiny_model, device="numpy", max_model_len=64)
+    with pytest.raises(InvalidArgumentError, match="does not compile plans"):
+        run_benchmark(llm, BenchmarkLoad(prompt_tokens=4, gen_tokens=2, repeats=1), with_profile=True)
