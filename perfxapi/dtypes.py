@@ -1,7 +1,9 @@
-"""Data types: the array API's, float16 and bfloat16, and the block-quantized storage types of GGUF.
+"""Data types: the array API's, float16 and bfloat16, and the block-quantized storage types.
 
 A quantized type packs `block_size` consecutive values of the last axis into `block_bytes` bytes, byte for byte as GGUF
-does (ggml-common.h, "GGUF specification", ggml project). Its `code` is the C ABI's (`perfx/abi.h`).
+does (ggml-common.h, "GGUF specification", ggml project). `int4_g128` is PerfXAPI's own: asymmetric int4 with a scale and
+a zero point for 128 columns, what AWQ and GPTQ checkpoints hold (`perfx/packing.h`). A `code` is the C ABI's
+(`perfx/abi.h`).
 """
 
 from __future__ import annotations
@@ -81,10 +83,11 @@ q5_0: Final = _quantized("q5_0", 33, 32, 22)
 q8_0: Final = _quantized("q8_0", 34, 32, 34)
 q4_k: Final = _quantized("q4_k", 35, 256, 144)
 q6_k: Final = _quantized("q6_k", 36, 256, 210)
+int4_g128: Final = _quantized("int4_g128", 37, 128, 67)
 
 ALL: Final = (
     bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64, complex64,
-    complex128, q4_0, q5_0, q8_0, q4_k, q6_k,
+    complex128, q4_0, q5_0, q8_0, q4_k, q6_k, int4_g128,
 )  # fmt: skip
 _BY_NAME = {dtype.name: dtype for dtype in ALL}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in ALL if not dtype.is_quantized and dtype is not bfloat16}

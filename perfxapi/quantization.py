@@ -1,10 +1,10 @@
 """Block-quantized storage types in NumPy: the reference that every backend's kernels are compared with.
 
-Byte layouts are GGUF's (ggml-common.h of the ggml project). Every type decodes as
+Byte layouts are GGUF's (ggml-common.h of the ggml project) but for int4_g128, which is PerfXAPI's own. Every type decodes as
 
     value = (code - offset) * scale - minimum
 
-with one float32 scale (and, for q4_k, one minimum) for each run of `sub_block` columns. `quantized_linear` multiplies
+with one float32 scale (and, for q4_k and int4_g128, one minimum) for each run of `sub_block` columns. `quantized_linear` multiplies
 codes by quantized activations in the exact order of operations that "Numerics of quantized products" lays down, so a
 kernel can be compared with it bit by bit.
 """
@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from perfxapi.dtypes import DType, q4_0, q4_k, q5_0, q6_k, q8_0
+from perfxapi.dtypes import DType, int4_g128, q4_0, q4_k, q5_0, q6_k, q8_0
 from perfxapi.errors import InvalidArgumentError
 
 Floats = npt.NDArray[np.float32]
@@ -104,7 +104,7 @@ def quantize(values: npt.ArrayLike, dtype: DType) -> Bytes:
     """Quantizes float rows [..., columns] to uint8 rows [..., row_bytes], deterministically.
 
     q4_0, q5_0 and q8_0 take the scale from the largest magnitude and the nearest codes; q4_k and q6_k search, for each
-    sub-block, for the scale of least squared error. Raises InvalidArgumentError if `columns` is not a multiple of the
+    sub-block, for the scale of least squared error; int4_g128 spreads its codes evenly over each group's range. Raises InvalidArgumentError if `columns` is not a multiple of the
     block size, or a value is NaN or too large for a float16 scale.
     """
     layout = _layout(dtype)
@@ -286,6 +286,13 @@ def _unpack_q6_k(blocks: Bytes) -> QuantizedBlocks:
         return QuantizedBlocks(low | high << _FOUR, 32, _float16_at(blocks, 208) * scale, None, 16)
 
 
+def _unpack_int4_g128(blocks: Bytes) -> QuantizedBlocks:
+    codes = _nibbles(blocks[..., 3:].reshape(*blocks.shape[:-1], 4, 16))
+    scale = np.repeat(_float16_at(blocks, 0), 4, axis=-1)
+    with np.errstate(invalid="ignore"):
+        return QuantizedBlocks(codes, 0, scale, scale * blocks[..., 2:3], 32)
+
+
 def _stored_scale(scale: Floats) -> Floats:
     """The scale as float16 keeps it; what is past its range by a rounding becomes its largest value."""
     return np.clip(scale, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16).astype(np.float32)
@@ -398,10 +405,21 @@ def _pack_q6_k(values: Floats) -> Bytes:
     return np.concatenate([low, high, scale_codes.view(np.uint8), _float16_bytes(unit)], axis=1)
 
 
+def _pack_int4_g128(values: Floats) -> Bytes:
+    low = np.minimum(values.min(axis=1, keepdims=True), 0)
+    span = np.maximum(values.max(axis=1, keepdims=True), 0) - low
+    scale = _stored_scale(span / np.float32(15))
+    zero = _nearest(-low, scale, 0, 15)
+    codes = np.clip(_nearest(values, scale, -15, 15) + zero, 0, 15).astype(np.uint8)
+    nibbles = _fold_nibbles(codes.reshape(-1, 4, 32)).reshape(-1, 64)
+    return np.concatenate([_float16_bytes(scale), zero.astype(np.uint8), nibbles], axis=1)
+
+
 _LAYOUTS: Final[dict[DType, _Layout]] = {
     q4_0: _Layout(_unpack_q4_0, _pack_q4_0, 8 * _FLOAT16_MAX),
     q5_0: _Layout(_unpack_q5_0, _pack_q5_0, 16 * _FLOAT16_MAX),
     q8_0: _Layout(_unpack_q8_0, _pack_q8_0, 127 * _FLOAT16_MAX),
     q4_k: _Layout(_unpack_q4_k, _pack_q4_k, 63 * _FLOAT16_MAX),
     q6_k: _Layout(_unpack_q6_k, _pack_q6_k, 32 * 128 * _FLOAT16_MAX),
+    int4_g128: _Layout(_unpack_int4_g128, _pack_int4_g128, 7 * _FLOAT16_MAX),
 }

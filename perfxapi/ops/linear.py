@@ -37,7 +37,7 @@ from perfxapi.ops.spec import (
 ACTIVATION_FORMATS = ("float32", "int8", "int16")
 _FORMAT = Attribute("activation_format", str, "float32", ACTIVATION_FORMATS)
 _SOFTCAP = Attribute("softcap", float, 0.0)
-_QUANTIZED = (dtypes.q4_0, dtypes.q5_0, dtypes.q8_0, dtypes.q4_k, dtypes.q6_k)
+_QUANTIZED = tuple(dtype for dtype in dtypes.ALL if dtype.is_quantized)
 
 
 def round_activations(x: Any, activation_format: str) -> Any:

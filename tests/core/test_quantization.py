@@ -17,7 +17,7 @@ from perfxapi.errors import InvalidArgumentError
 gguf = pytest.importorskip("gguf", reason="the oracle of the block layouts")
 gguf_quants = pytest.importorskip("gguf.quants")
 
-TYPES = [dtypes.q4_0, dtypes.q5_0, dtypes.q8_0, dtypes.q4_k, dtypes.q6_k]
+TYPES = [dtypes.q4_0, dtypes.q5_0, dtypes.q8_0, dtypes.q4_k, dtypes.q6_k, dtypes.int4_g128]
 SIMPLE_TYPES = TYPES[:3]
 each_type = pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: dtype.name)
 each_format = pytest.mark.parametrize("activation_format", ["int8", "int16"])
@@ -39,11 +39,21 @@ def gaussian(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@each_type
+@pytest.mark.parametrize("dtype", TYPES[:-1], ids=lambda dtype: dtype.name)
 def test_dequantize_equals_the_gguf_package_bit_for_bit(dtype: DType) -> None:
     raw = random_rows(dtype, 64, 16)
     expected = gguf_quants.dequantize(raw, ggml_type(dtype))
     np.testing.assert_array_equal(quantization.dequantize(raw, dtype), expected)
+
+
+def test_dequantize_int4_g128() -> None:
+    raw = random_rows(dtypes.int4_g128, 5, 3)
+    for row, values in zip(raw, quantization.dequantize(raw, dtypes.int4_g128), strict=True):
+        for column, value in enumerate(values):
+            block, place = row[67 * (column // 128) :], column % 128
+            byte = int(block[3 + 16 * (place // 32) + place % 16])
+            code = byte >> 4 if place % 32 >= 16 else byte & 15
+            assert float(value) == (code - int(block[2])) * float(block[:2].copy().view("<f2")[0])
 
 
 @each_type
@@ -81,7 +91,8 @@ def test_quantize_is_as_good_as_the_gguf_package(dtype: DType) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "limit"),
-    [(dtypes.q4_0, 0.09), (dtypes.q5_0, 0.045), (dtypes.q8_0, 0.006), (dtypes.q4_k, 0.073), (dtypes.q6_k, 0.0175)],
+    [(dtypes.q4_0, 0.09), (dtypes.q5_0, 0.045), (dtypes.q8_0, 0.006), (dtypes.q4_k, 0.073), (dtypes.q6_k, 0.0175),
+     (dtypes.int4_g128, 0.11)],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_quantize_error_on_gaussian_values(dtype: DType, limit: float) -> None:

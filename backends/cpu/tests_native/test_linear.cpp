@@ -8,7 +8,7 @@ using namespace perfx_test;
 namespace {
 
 constexpr int64_t kColumns = 512;
-constexpr int32_t kFormats[] = {PX_Q4_0, PX_Q5_0, PX_Q8_0, PX_Q4_K, PX_Q6_K};
+constexpr int32_t kFormats[] = {PX_Q4_0, PX_Q5_0, PX_Q8_0, PX_Q4_K, PX_Q6_K, PX_INT4_G128};
 
 // ---- GGUF, one value at a time (block layouts of ggml-common.h in the ggml project)
 
@@ -41,12 +41,19 @@ Value read_q6_k(const unsigned char* block, int column) {
   return {(low | high << 4) - 32, scale, 0};
 }
 
+Value read_int4_g128(const unsigned char* block, int column) {
+  const int byte = block[3 + 16 * (column / 32) + column % 16];
+  const float scale = half_to_float(block);
+  return {column % 32 < 16 ? byte & 15 : byte >> 4, scale, scale * float(block[2])};
+}
+
 Value read(int32_t dtype, const unsigned char* row, int64_t column) {
   const PxBlock block = perfx_block(dtype);
   const unsigned char* from = row + column / block.columns * block.row_bytes;
   const int i = int(column % block.columns), low_half = i < 16;
   if (dtype == PX_Q4_K) return read_q4_k(from, i);
   if (dtype == PX_Q6_K) return read_q6_k(from, i);
+  if (dtype == PX_INT4_G128) return read_int4_g128(from, i);
   if (dtype == PX_Q8_0) return {int8_t(from[2 + i]), half_to_float(from), 0};
   const unsigned char* nibbles = from + (dtype == PX_Q5_0 ? 6 : 2);
   const int nibble = low_half ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
@@ -88,7 +95,7 @@ float dot(int32_t dtype, const unsigned char* row, const Quantized& x) {
     const Value value = read(dtype, row, start);
     const float scale = x.scales[size_t(start / 32)];
     sum = std::fma(float(product), value.scale * scale, sum);
-    if (dtype == PX_Q4_K) sum = std::fma(-value.minimum, scale * float(code_sum), sum);
+    if (dtype == PX_Q4_K || dtype == PX_INT4_G128) sum = std::fma(-value.minimum, scale * float(code_sum), sum);
   }
   return sum;
 }

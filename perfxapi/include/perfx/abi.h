@@ -52,12 +52,13 @@ typedef enum PxDType {
   PX_FLOAT64 = 12,
   PX_COMPLEX64 = 13,
   PX_COMPLEX128 = 14,
-  /* Quantized storage, blocks along the last axis, byte for byte as in GGUF. */
+  /* Quantized storage, blocks along the last axis, byte for byte as in GGUF; int4_g128 is our own (packing.h). */
   PX_Q4_0 = 32,
   PX_Q5_0 = 33,
   PX_Q8_0 = 34,
   PX_Q4_K = 35,
-  PX_Q6_K = 36
+  PX_Q6_K = 36,
+  PX_INT4_G128 = 37
 } PxDType;
 
 /* How the bytes of an operand are arranged. */

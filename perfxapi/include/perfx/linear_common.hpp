@@ -89,7 +89,8 @@ inline auto for_quantized(int32_t dtype, Function function) {
   if (dtype == PX_Q5_0) return function(Constant<PX_Q5_0>{});
   if (dtype == PX_Q8_0) return function(Constant<PX_Q8_0>{});
   if (dtype == PX_Q4_K) return function(Constant<PX_Q4_K>{});
-  return function(Constant<PX_Q6_K>{});
+  if (dtype == PX_Q6_K) return function(Constant<PX_Q6_K>{});
+  return function(Constant<PX_INT4_G128>{});
 }
 
 /* ---- operands */

@@ -225,6 +225,24 @@ struct Format<PX_Q6_K> {
   }
 };
 
+template <>
+struct Format<PX_INT4_G128> {
+  static void pack(const Byte* block, Byte* tile, int row) {
+    copy16(block, tile + 2 * row);
+    tile[32 + row] = block[2];
+    for (int v = 0; v < 16; ++v) store32(tile + 48 + 64 * v + 4 * row, load32(block + 3 + 4 * v));
+  }
+  static void unpack(const Byte* tile, int row, Byte* block) {
+    copy16(tile + 2 * row, block);
+    block[2] = tile[32 + row];
+    for (int v = 0; v < 16; ++v) store32(block + 3 + 4 * v, load32(tile + 48 + 64 * v + 4 * row));
+  }
+  static void values(const Byte* tile, int part, int row, float* values) {
+    const float scale = load_float16(tile + 2 * row);
+    decode(load_nibbles(tile + 48 + 256 * part, row), 0, 32, 0, scale, scale * float(tile[32 + row]), values);
+  }
+};
+
 template <int bytes>
 struct FloatFormat {
   static void pack(const Byte* block, Byte* tile, int row) { std::memcpy(tile + bytes * row, block, bytes); }

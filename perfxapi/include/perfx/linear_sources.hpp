@@ -21,10 +21,11 @@ constexpr int offset_of(int32_t dtype) {
   return dtype == PX_Q4_0 ? 8 : dtype == PX_Q5_0 ? 16 : dtype == PX_Q6_K ? 32 : dtype == PX_Q8_0 ? 128 : 0;
 }
 constexpr Field correction_of(int32_t dtype) {
-  return dtype == PX_Q4_0   ? kCorrection8
-         : dtype == PX_Q5_0 ? kCorrection16
-         : dtype == PX_Q8_0 ? kCorrection128
-                            : kCorrection32First; /* Q6_K; Q4_K reads none */
+  const int offset = offset_of(dtype);
+  return offset == 8     ? kCorrection8
+         : offset == 16  ? kCorrection16
+         : offset == 128 ? kCorrection128
+                         : kCorrection32First; /* formats without an offset read none */
 }
 
 /* ---- sources of weights: a block's codes and scales for the lanes from `lane` on, 32 columns (a part) at a time.
@@ -144,6 +145,26 @@ struct Source<Simd, PX_Q6_K> {
     return Simd::multiply(d, Simd::widen_int8(block + 32 + 16 * (2 * part + half) + lane));
   }
   typename Simd::F32 minimum(int) const { return Simd::zero(); }
+};
+
+template <class Simd>
+struct Source<Simd, PX_INT4_G128> {
+  static constexpr int kBytes = 1072, kParts = 4, kScales = 1;
+  static constexpr bool kIsPacked = true, kOffset = false, kMinimum = true;
+  const Byte* block;
+  int lane;
+  typename Simd::F32 d, negative_zero;
+
+  Source(const Byte* block, int lane)
+      : block(block),
+        lane(lane),
+        d(Simd::widen_float16(block + 2 * lane)),
+        negative_zero(Simd::negate(Simd::multiply(d, Simd::widen_uint8(block + 32 + lane)))) {}
+  void codes(int part, typename Simd::Codes* codes) const {
+    unpack_nibbles<Simd>(block + 48 + 256 * part + 4 * lane, codes);
+  }
+  typename Simd::F32 scale(int, int) const { return d; }
+  typename Simd::F32 minimum(int) const { return negative_zero; }
 };
 
 /* An expanded block of 32 columns: 8 groups of codes, then float32 scales, then float32 minimums, each [16]. */

@@ -167,9 +167,9 @@ struct TileTarget {
   }
   /* A group of tokens times an expanded tile. */
   static TileFn expanded_product(int32_t dtype, ActivationFormat format, int tokens) {
-    return dtype == PX_Q4_K   ? product<Expanded<Simd, 1, false, true>>(format, tokens)
-           : dtype == PX_Q6_K ? product<Expanded<Simd, 2, true, false>>(format, tokens)
-                              : product<Expanded<Simd, 1, true, false>>(format, tokens);
+    return for_quantized(dtype, [&](auto constant) {
+      return product<ExpandedOf<Simd, Source<Simd, decltype(constant)::value>>>(format, tokens);
+    });
   }
   /* A group of tokens times a tile of floats. */
   static TileFn float_product(int32_t dtype, int tokens) {
@@ -188,7 +188,9 @@ struct TileTarget {
   }
   static int64_t expanded_bytes(int32_t dtype, ActivationFormat format, int64_t columns) {
     if (format == kFloat32) return columns * kTileRows * 4;
-    return columns / kBlock * (dtype == PX_Q4_K || dtype == PX_Q6_K ? 640 : 576);
+    return columns / kBlock * for_quantized(dtype, [](auto constant) {
+             return int64_t{ExpandedOf<Simd, Source<Simd, decltype(constant)::value>>::kBytes};
+           });
   }
   /* Bit i: !(values[i] <= bound), for 16 values; true for NaN. */
   static uint32_t not_below(const float* values, float bound) {

@@ -21,9 +21,15 @@
  *                   value = d * scale * code - dmin * min, one scale and min for each 32 columns
  *   Q6_K     256    d f16[16]; scale i8[16][16]; 8 x (nibbles; crumbs)                             32      0.8203125
  *                   value = d * scale * (code - 32), one scale for each 16 columns (4 groups)
+ *   INT4_G128 128  scale f16[16]; zero u8[16]; 4 x nibbles                                         0       0.5234375
+ *                   value = scale * code - scale * zero, one scale and zero for each 128 columns
  *   F32, F16, BF16  1   value[16]                                                                  0       itemsize
  *
- * Each block's size is a multiple of 32 bytes; a packed weight begins on a 64-byte boundary.
+ * Each block's size is a multiple of 16 bytes; a packed weight begins on a 64-byte boundary.
+ *
+ * Rows as stored (PX_STRIDED) are GGUF's blocks. INT4_G128 is asymmetric int4 as AWQ and GPTQ checkpoints have it, in
+ * blocks of 67 bytes: scale f16; zero u8 (0 to 15); 4 x 16 bytes, byte j of which holds the code of column 32 v + j in
+ * its low four bits and that of column 32 v + 16 + j in the high ones.
  */
 #ifndef PERFX_PACKING_H
 #define PERFX_PACKING_H
@@ -60,6 +66,9 @@ static inline PxBlock perfx_block(int32_t dtype) {
       break;
     case PX_Q6_K:
       block.columns = 256, block.row_bytes = 210, block.tile_bytes = 3360;
+      break;
+    case PX_INT4_G128:
+      block.columns = 128, block.row_bytes = 67, block.tile_bytes = 1072;
       break;
     case PX_FLOAT32:
       block.columns = 1, block.row_bytes = 4, block.tile_bytes = 64;
