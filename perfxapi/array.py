@@ -277,7 +277,7 @@ def _on_host(data: npt.NDArray[Any], dtype: DType, device: Device) -> Array:
 
 
 def constant(
-    data: npt.NDArray[Any],
+    data: npt.NDArray[Any] | Callable[[], npt.NDArray[Any]],
     dtype: DType | str | None = None,
     shape: Sequence[int] | None = None,
     *,
@@ -288,8 +288,13 @@ def constant(
     """An array that never changes (a weight), over `data` without a copy.
 
     `data` is the values, or with `dtype` and `shape` their raw bytes (for quantized types and bfloat16). Backends may
-    keep a form of their own and then call `release`; `data` must remain readable.
+    keep a form of their own and then call `release`; `data` must remain readable. A function, which needs `dtype` and
+    `shape`, returns these bytes when they are read; they are dropped on release, and made again where they must.
     """
+    if callable(data):
+        if dtype is None or shape is None:
+            raise InvalidArgumentError(f"constant {name!r}: data made on demand needs a dtype and a shape")
+        return _constant_on_demand(data, dtype_of(dtype), shape, name, release, get_device(device))
     kind = dtype_of(dtype if dtype is not None else data.dtype)
     sizes = _checked_sizes("constant", shape if shape is not None else data.shape, kind)
     raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
@@ -303,6 +308,30 @@ def constant(
     buffer = Buffer.from_host(raw, name=name, constant=True)
     buffer.release = release
     return Array(View(buffer, kind, sizes), get_device(device))
+
+
+def _constant_on_demand(
+    make: Callable[[], npt.NDArray[Any]],
+    dtype: DType,
+    shape: Sequence[int],
+    name: str,
+    release: Callable[[], None] | None,
+    device: Device,
+) -> Array:
+    sizes = _checked_sizes("constant", shape, dtype)
+    expected = View(None, dtype, sizes).nbytes
+
+    def make_bytes() -> npt.NDArray[np.uint8]:
+        raw = np.ascontiguousarray(make()).reshape(-1).view(np.uint8)
+        if raw.nbytes != expected:
+            raise InvalidArgumentError(
+                f"constant {name!r}: {sizes} of {dtype.name} takes {expected} bytes; {raw.nbytes} were made"
+            )
+        return raw
+
+    buffer = Buffer.on_demand(expected, make_bytes, name=name)
+    buffer.release = release
+    return Array(View(buffer, dtype, sizes), device)
 
 
 def _checked_sizes(what: str, shape: Sequence[int], dtype: DType) -> tuple[int, ...]:

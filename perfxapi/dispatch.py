@@ -248,7 +248,7 @@ def _stage(spec: OpSpec, call: OpCall, space: str) -> tuple[OpCall, int, dict[in
         elif index in spec.mutates:
             cost = view.buffer.writable(space)[1]
         else:
-            cost = view.buffer.readable(space)[1]
+            cost = view.buffer.validate(space)
         moved += cost
     for view in call.outputs:
         view.buffer.overwrite(space)

@@ -75,12 +75,14 @@ class Buffer:
     `home` is set for state. A planned buffer has a `capacity` for its largest use and `nbytes` in use, which copies
     move. Memory that a buffer allocated goes back to its allocator with it. `release` is called when the host original
     of a constant is no longer needed (its pages may then be dropped; reading it again must still work, as with a mapped
-    file). `derived` caches what backends make of a constant: packed weights, dequantized copies.
+    file). The original of a constant made `on_demand` is computed when it is read, and dropped when it is released.
+    `derived` caches what backends make of a constant: packed weights, dequantized copies.
     """
 
     __slots__ = (
         "__weakref__",
         "_allocations",
+        "_make",
         "_storage",
         "_valid",
         "capacity",
@@ -97,6 +99,7 @@ class Buffer:
         self.constant = False
         self.release: Callable[[], None] | None = None
         self.derived: dict[Any, Any] = {}
+        self._make: Callable[[], Bytes] | None = None
         self._storage: dict[str, Any] = {}
         self._allocations: dict[str, int] = {}
         self._valid: set[str] = set()
@@ -110,6 +113,14 @@ class Buffer:
         """A buffer over host bytes, without a copy."""
         buffer = cls(data.nbytes, name=name)
         buffer._storage[HOST], buffer.constant = data, constant
+        buffer._valid.add(HOST)
+        return buffer
+
+    @classmethod
+    def on_demand(cls, nbytes: int, make: Callable[[], Bytes], *, name: str = "") -> Buffer:
+        """A constant whose host bytes `make` computes, each time the same, whenever they are read and not there."""
+        buffer = cls(nbytes, name=name)
+        buffer._make, buffer.constant = make, True
         buffer._valid.add(HOST)
         return buffer
 
@@ -134,8 +145,15 @@ class Buffer:
 
     def readable(self, space: str = HOST) -> tuple[Any, int]:
         """Storage in `space` with valid contents, and how many bytes were moved to make it so."""
+        moved = self.validate(space)
+        if self._make is not None and space == HOST and HOST not in self._storage:
+            self._storage[HOST] = self._make()
+        return self._storage[space], moved
+
+    def validate(self, space: str) -> int:
+        """Makes the copy in `space` valid; returns how many bytes were moved. Computes no original on demand."""
         if space in self._valid:
-            return self._storage[space], 0
+            return 0
         if self.home is not None:
             raise PerfXError(f"state buffer {self.name!r} lives in {self.home!r} and does not travel to {space!r}")
         if not self._valid:
@@ -147,10 +165,18 @@ class Buffer:
             self._valid.add(HOST)
             moved += self.nbytes
         if space != HOST:
-            memory_space(space).write(self._allocated(space), 0, self._host_bytes())
+            host = self._host_bytes() if self._make is None else self.readable(HOST)[0]
+            memory_space(space).write(self._allocated(space), 0, host)
             self._valid.add(space)
             moved += self.nbytes
-        return self._storage[space], moved
+        return moved
+
+    def release_original(self) -> None:
+        """Lets go of a constant's host original, which a backend has made its own form of. It can be read again."""
+        if self._make is not None:
+            self._storage.pop(HOST, None)
+        if self.release is not None:
+            self.release()
 
     def _host_bytes(self) -> Bytes:
         storage: Bytes = self._allocated(HOST)

@@ -1,10 +1,10 @@
 """Block-quantized storage types in NumPy: the reference that every backend's kernels are compared with.
 
-Byte layouts are GGUF's (ggml-common.h of the ggml project) but for int4_g128, which is PerfXAPI's own. Every type decodes as
+Byte layouts are GGUF's (ggml-common.h of the ggml project); int4_g128 is PerfXAPI's own. Every type decodes as
 
     value = (code - offset) * scale - minimum
 
-with one float32 scale (and, for q4_k and int4_g128, one minimum) for each run of `sub_block` columns. `quantized_linear` multiplies
+with one float32 scale (and, for some, one minimum) for each run of `sub_block` columns. `quantized_linear` multiplies
 codes by quantized activations in the exact order of operations that "Numerics of quantized products" lays down, so a
 kernel can be compared with it bit by bit.
 """
@@ -104,8 +104,9 @@ def quantize(values: npt.ArrayLike, dtype: DType) -> Bytes:
     """Quantizes float rows [..., columns] to uint8 rows [..., row_bytes], deterministically.
 
     q4_0, q5_0 and q8_0 take the scale from the largest magnitude and the nearest codes; q4_k and q6_k search, for each
-    sub-block, for the scale of least squared error; int4_g128 spreads its codes evenly over each group's range. Raises InvalidArgumentError if `columns` is not a multiple of the
-    block size, or a value is NaN or too large for a float16 scale.
+    sub-block, for the scale of least squared error; int4_g128 spreads its codes evenly over the range of each group.
+    Raises InvalidArgumentError if `columns` is not a multiple of the block size, or a value is NaN or too large for a
+    float16 scale.
     """
     layout = _layout(dtype)
     source = np.asarray(values, np.float32)

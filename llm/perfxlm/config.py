@@ -101,10 +101,12 @@ class ModelConfig:
         """What all architectures keep in the same keys of config.json (or its text_config); a model class refines it.
 
         `defaults` are the architecture's values for keys that its published files leave out. Raises ConfigError
-        naming a bad key, UnsupportedModelError for biases, quantized or mixed checkpoints.
+        naming a bad key, UnsupportedModelError for biases, mixtures of experts, and quantization other than AWQ.
         """
         fields = hf_fields(config, source, defaults)
-        fields.require_absent("attention_bias", "mlp_bias", "quantization_config", "num_local_experts", "num_experts")
+        fields.require_absent("attention_bias", "mlp_bias", "num_local_experts", "num_experts")
+        if "quantization_config" in fields:
+            fields.child("quantization_config").require_choice("quant_method", "", "awq")
         hidden_size = fields.integer("hidden_size", high=MAX_WIDTH)
         num_layers = fields.integer("num_hidden_layers", high=MAX_LAYERS)
         num_heads = fields.integer("num_attention_heads", high=MAX_HEADS)

@@ -150,8 +150,7 @@ class NativeBackend(NativeCalls):
                 self.pool, view.dtype.code, count, columns, address(source, first * row_bytes), address(packed, done)
             )
             check(status, f"packing {buffer.name or view.dtype.name} on {self.device}")
-            if buffer.release is not None:
-                buffer.release()
+            buffer.release_original()
         buffer.derived[self._pack_key] = packed
 
     def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> NativeSegment | None:

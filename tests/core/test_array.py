@@ -187,6 +187,16 @@ def test_constants_take_raw_bytes() -> None:
         px.constant(np.zeros(8, np.uint8), "q8_0", (4, 64))
 
 
+def test_constants_made_on_demand() -> None:
+    values = np.arange(4, dtype=np.float32)
+    weight = px.constant(lambda: values * 2, "float32", (2, 2))
+    assert np.asarray(weight).tolist() == [[0, 2], [4, 6]]
+    with pytest.raises(InvalidArgumentError, match="needs a dtype and a shape"):
+        px.constant(lambda: values)
+    with pytest.raises(InvalidArgumentError, match="takes 20 bytes; 16 were made"):
+        np.asarray(px.constant(lambda: values, "float32", (5,), name="w"))
+
+
 def test_a_misaligned_constant_is_copied() -> None:
     raw = np.zeros(17, np.uint8)[1:]
     raw[:] = np.arange(4, dtype=np.float32).view(np.uint8)

@@ -151,3 +151,24 @@ def test_quantized_views_are_their_rows_of_blocks() -> None:
     assert view.is_contiguous
     assert view.host().shape == (3, 68)
     assert view.extent == (0, 204)
+
+
+def test_an_original_on_demand_is_made_when_read_and_dropped_when_released(sim: SimulatedBackend) -> None:
+    made: list[int] = []
+
+    def make() -> np.ndarray:
+        made.append(1)
+        return np.arange(32, dtype=np.uint8)
+
+    buffer = Buffer.on_demand(32, make)
+    assert (buffer.validate(HOST), made) == (0, [])
+    assert np.array_equal(buffer.readable(HOST)[0], np.arange(32))
+    assert (buffer.readable(HOST)[1], len(made)) == (0, 1)
+    buffer.release_original()
+    storage, moved = buffer.readable(SPACE)
+    assert (moved, len(made)) == (32, 2)
+    assert np.array_equal(storage[:32], np.arange(32))
+    buffer.release_original()
+    assert (buffer.readable(SPACE)[1], len(made)) == (0, 2)
+    with pytest.raises(InvalidArgumentError, match="constant"):
+        buffer.writable(HOST)

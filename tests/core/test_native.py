@@ -281,6 +281,23 @@ def test_an_operand_that_is_out_of_range_is_a_typed_error_that_names_the_op(plan
 # ---- weights
 
 
+def test_a_weight_made_on_demand_is_made_once_for_packing() -> None:
+    made: list[bool] = []
+    values = np.random.default_rng(4).standard_normal((40, 256)).astype(np.float32)
+
+    def make() -> np.ndarray:
+        made.append(True)
+        return quantize(values, px.int4_g128)
+
+    weight = px.constant(make, "int4_g128", (40, 256))
+    x = px.asarray(np.random.default_rng(5).standard_normal((2, 256)).astype(np.float32))
+    for _ in range(3):
+        y = px.nn.linear(x, weight, activation_format="int16")
+    assert made == [True]
+    exact = np.asarray(x, np.float64) @ np.asarray(weight, np.float64).T
+    assert np.abs(np.asarray(y) - exact).max() < 1e-4 * np.abs(exact).max()
+
+
 def test_weights_are_packed_once_and_their_pages_released() -> None:
     released: list[bool] = []
     values = np.random.default_rng(4).standard_normal((40, 256)).astype(np.float32)

@@ -91,8 +91,14 @@ def test_quantize_is_as_good_as_the_gguf_package(dtype: DType) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "limit"),
-    [(dtypes.q4_0, 0.09), (dtypes.q5_0, 0.045), (dtypes.q8_0, 0.006), (dtypes.q4_k, 0.073), (dtypes.q6_k, 0.0175),
-     (dtypes.int4_g128, 0.11)],
+    [
+        (dtypes.q4_0, 0.09),
+        (dtypes.q5_0, 0.045),
+        (dtypes.q8_0, 0.006),
+        (dtypes.q4_k, 0.073),
+        (dtypes.q6_k, 0.0175),
+        (dtypes.int4_g128, 0.11),
+    ],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_quantize_error_on_gaussian_values(dtype: DType, limit: float) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import perfxapi as px
 from perfxlm.fields import ConfigError, UnsupportedModelError
+from perfxlm.weights.awq import AWQTensor
 from perfxlm.weights.tensor import WeightTensor
+
+StoredTensor = WeightTensor | AWQTensor
 
 _FLOATS = (px.float32, px.float16, px.bfloat16)
 
@@ -21,7 +26,7 @@ class Checkpoint:
     """
 
     def __init__(
-        self, source: str, tensors: Mapping[str, WeightTensor], find: Callable[[str, int | None], str]
+        self, source: str, tensors: Mapping[str, StoredTensor], find: Callable[[str, int | None], str]
     ) -> None:
         self._source, self._tensors, self._find = source, tensors, find
         self._used: set[str] = set()
@@ -34,8 +39,7 @@ class Checkpoint:
         tensor = self._tensor(name, shape, layer)
         if not tensor.dtype.is_quantized and tensor.dtype not in _FLOATS:
             raise ConfigError(self._source, f"tensor {tensor.name}", f"{tensor.dtype.name} is no type of weights")
-        data = tensor.data if tensor.dtype.is_quantized else tensor.to_numpy()
-        return px.constant(data, tensor.dtype, shape, name=tensor.name, release=tensor.release)
+        return px.constant(_constant_data(tensor), tensor.dtype, shape, name=tensor.name, release=tensor.release)
 
     def vector(self, name: str, size: int, layer: int | None = None, offset: float = 0.0) -> px.Array:
         """See Weights."""
@@ -57,7 +61,7 @@ class Checkpoint:
                 problem = "the architecture has no use for it, so its results would be wrong without it"
                 raise UnsupportedModelError(self._source, f"tensor {stored}", problem)
 
-    def _tensor(self, name: str, shape: tuple[int, ...], layer: int | None) -> WeightTensor:
+    def _tensor(self, name: str, shape: tuple[int, ...], layer: int | None) -> StoredTensor:
         stored = self._find(name, layer)
         tensor = self._tensors.get(stored)
         if tensor is None:
@@ -67,8 +71,15 @@ class Checkpoint:
         self._used.add(stored)
         return tensor
 
-    def _floats(self, tensor: WeightTensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        if tensor.dtype not in _FLOATS:
+    def _floats(self, tensor: StoredTensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        if isinstance(tensor, AWQTensor) or tensor.dtype not in _FLOATS:
             problem = f"float32, float16 or bfloat16 is expected; got {tensor.dtype.name}"
             raise ConfigError(self._source, f"tensor {tensor.name}", problem)
         return tensor.to_float32()
+
+
+def _constant_data(tensor: StoredTensor) -> npt.NDArray[Any] | Callable[[], npt.NDArray[Any]]:
+    """What a constant is made over: the mapped file, or what converts it when it is read."""
+    if isinstance(tensor, AWQTensor):
+        return tensor.raw_rows
+    return tensor.data if tensor.dtype.is_quantized else tensor.to_numpy()

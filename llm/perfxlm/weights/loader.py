@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,8 @@ from perfxlm.layers.decoder import Decoder
 from perfxlm.models.registry import model_class
 from perfxlm.rope import DivisorScaling
 from perfxlm.weights import GGUFFile, SafetensorsFile
-from perfxlm.weights.checkpoint import Checkpoint
+from perfxlm.weights.awq import awq_tensors, check_awq
+from perfxlm.weights.checkpoint import Checkpoint, StoredTensor
 from perfxlm.weights.generation import GenerationDefaults
 from perfxlm.weights.metadata import Metadata
 from perfxlm.weights.names import HFNames, gguf_name
@@ -98,11 +100,20 @@ def _open_folder(folder: Path) -> ModelFiles:
     source = str(folder / _HF_FILES[0])
     architecture = hf_architecture(config, source)
     model = model_class(architecture)
-    tensors = SafetensorsFile.open(folder).tensors
+    tensors = _folder_tensors(folder, config, source)
     weights = Checkpoint(str(folder), tensors, HFNames(tensors, model.hf_names))
     fields = hf_fields(config, source)
     generation = GenerationDefaults.from_hf(fields, Fields(generation_config, str(folder / _HF_FILES[1])))
     return ModelFiles(folder, architecture, model.config_from_hf(config, source), weights, generation, folder)
+
+
+def _folder_tensors(folder: Path, config: dict[str, Any], source: str) -> Mapping[str, StoredTensor]:
+    """The tensors of a folder; those of an AWQ checkpoint as the matrices that they make."""
+    for fields in (Fields(config, source), hf_fields(config, source)):
+        if "quantization_config" in fields:
+            check_awq(fields.child("quantization_config"))
+            return awq_tensors(str(folder), SafetensorsFile.open(folder).tensors)
+    return SafetensorsFile.open(folder).tensors
 
 
 def _read_json(path: Path) -> dict[str, Any]:
