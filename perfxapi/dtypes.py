@@ -1,7 +1,7 @@
 """Data types: the array API's, float16 and bfloat16, and the block-quantized storage types.
 
 A quantized type packs `block_size` consecutive values of the last axis into `block_bytes` bytes, byte for byte as GGUF
-does (ggml-common.h, "GGUF specification", ggml project). Only `int4_g128` is PerfXAPI's own: asymmetric int4 with a scale
+does (ggml-common.h, "GGUF specification", ggml project). Only `int4_g128` is our own: asymmetric int4 with a scale
 and a zero point for each 128 columns, which is what AWQ checkpoints hold (`perfx/packing.h`). A `code` is the C ABI's
 (`perfx/abi.h`).
 """

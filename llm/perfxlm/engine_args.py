@@ -54,7 +54,7 @@ ONLY_VALUES: Mapping[str, tuple[Any, ...]] = {
     "model_impl": ("auto",),
     "pipeline_parallel_size": (1,),
     "pooler_config": (None,),
-    "quantization": (None, "gguf"),
+    "quantization": (None, "awq", "gguf"),
     "revision": (None,),
     "runner": ("auto", "generate"),
     "scheduling_policy": ("fcfs",),
@@ -77,7 +77,7 @@ class EngineArgs:
     max_model_len: longest sequence, prompt and output (default: the model's own, as far as the KV cache holds it).
     max_num_seqs: requests that run at once. max_num_batched_tokens: tokens that a step computes; longer prompts are
     computed in chunks. block_size: tokens in a block of the KV cache, a multiple of 16. kv_cache_dtype: "float16",
-    "float32"; "auto" is float16 for quantized files (GGUF), else float32. kv_cache_memory_bytes: size of the KV cache.
+    "float32"; "auto" is float16 for quantized models (GGUF, AWQ), else float32. kv_cache_memory_bytes: size of the KV cache.
     seed: of requests without their own. activation_format: precision of activations in products with quantized weights,
     "int16", "int8" or "float32"; "auto" is int16. num_threads: of native code (default: one for each processor).
     max_logprobs: most that a request may ask for (-1: all).
@@ -147,7 +147,7 @@ class Plan:
     def of(cls, args: EngineArgs, files: ModelFiles) -> Plan:
         """Raises InvalidArgumentError where the KV cache cannot hold one sequence of max_model_len."""
         config = files.config
-        is_quantized = files.path.suffix == ".gguf"
+        is_quantized = files.path.suffix == ".gguf" or files.weights.is_quantized
         auto = px.float16 if is_quantized else px.float32
         options = ModelOptions(
             activation_format="int16" if args.activation_format == "auto" else args.activation_format,

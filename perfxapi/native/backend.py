@@ -139,8 +139,8 @@ class NativeBackend(NativeCalls):
         """
         buffer, rows = view.buffer, int(view.shape[0])
         columns = int(view.shape[1])
+        packed = HostAllocator().allocate(self._packed_bytes(view))  # first: an original on demand leaves no hole below
         source = buffer.readable(HOST)[0]
-        packed = HostAllocator().allocate(self._packed_bytes(view))
         row_bytes = view.dtype.row_bytes(columns)
         step = max(_PACKED_AT_ONCE // row_bytes // _TILE_ROWS, 1) * _TILE_ROWS
         for first in range(0, rows, step):

@@ -49,6 +49,7 @@ def test_a_model_gives_the_logprobs_of_its_float32_twin(folders: tuple[Path, Pat
         llm = LLM(str(folder), skip_tokenizer_init=True, max_model_len=64)
         [output] = llm.generate([prompt], params, use_tqdm=False)
         results.append(output.outputs[0])
+        assert llm.plan.options.kv_dtype is (px.float16 if folder == folders[0] else px.float32)
     assert results[0].token_ids == results[1].token_ids
     for ours, expected in zip(results[0].logprobs or [], results[1].logprobs or [], strict=True):
         assert ours.keys() == expected.keys()

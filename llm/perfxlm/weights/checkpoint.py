@@ -34,6 +34,11 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         return self._find(name, None) in self._tensors
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any tensor is stored in a quantized type."""
+        return any(tensor.dtype.is_quantized for tensor in self._tensors.values())
+
     def matrix(self, name: str, shape: tuple[int, int], layer: int | None = None) -> px.Array:
         """See Weights."""
         tensor = self._tensor(name, shape, layer)
