@@ -77,10 +77,10 @@ class EngineArgs:
     max_model_len: longest sequence, prompt and output (default: the model's own, as far as the KV cache holds it).
     max_num_seqs: requests that run at once. max_num_batched_tokens: tokens that a step computes; longer prompts are
     computed in chunks. block_size: tokens in a block of the KV cache, a multiple of 16. kv_cache_dtype: "float16",
-    "float32"; "auto" is float16 for quantized models (GGUF, AWQ), else float32. kv_cache_memory_bytes: size of the KV cache.
-    seed: of requests without their own. activation_format: precision of activations in products with quantized weights,
-    "int16", "int8" or "float32"; "auto" is int16. num_threads: of native code (default: one for each processor).
-    max_logprobs: most that a request may ask for (-1: all).
+    "float32"; "auto" is float16 for quantized models (GGUF, AWQ), else float32. kv_cache_memory_bytes: size of the KV
+    cache. seed: of requests without their own. activation_format: precision of activations in products with quantized
+    weights, "int16", "int8" or "float32"; "auto" is int16. num_threads: of native code (default: one for each
+    processor). max_logprobs: most that a request may ask for (-1: all).
     """
 
     max_model_len: int | None = None
