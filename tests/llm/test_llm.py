@@ -229,7 +229,7 @@ def test_bad_arguments_are_refused_by_name(tiny_model: Path, arguments: dict[str
 
 def test_arguments_of_vllm(tiny_model: Path) -> None:
     LLM(tiny_model, device="cpu", gpu_memory_utilization=0.5, enforce_eager=True, tensor_parallel_size=1, dtype="auto")
-    other: dict[str, Any] = {"tensor_parallel_size": 2, "quantization": "awq", "enable_lora": True, "dtype": "half"}
+    other: dict[str, Any] = {"tensor_parallel_size": 2, "quantization": "gptq", "enable_lora": True, "dtype": "half"}
     for name, value in other.items():
         with pytest.raises(UnsupportedFeatureError, match=f"{name}=.*not built yet"):
             LLM(tiny_model, device="cpu", **{name: value})
