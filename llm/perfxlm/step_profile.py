@@ -8,9 +8,9 @@ wait for the threads that finish last.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import perfxapi as px
@@ -52,6 +52,7 @@ class Kind(NamedTuple):
 class KernelProfile:
     """All nodes of one kind, over the steps of a load: how many, their seconds, bytes and operations.
 
+    `nbytes` counts everything read and written, `stored_bytes` weights and KV cache alone: caches may hold the rest.
     `operations` counts a multiplication and an addition as two; `arithmetic` is "float32", "int8" or "int16".
     """
 
@@ -61,7 +62,24 @@ class KernelProfile:
     count: int
     seconds: float
     nbytes: int
+    stored_bytes: int
     operations: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCost:
+    """Bytes and operations, as in KernelProfile."""
+
+    nbytes: int = 0
+    stored_bytes: int = 0
+    operations: int = 0
+
+    def __add__(self, other: NodeCost) -> NodeCost:
+        return NodeCost(
+            self.nbytes + other.nbytes,
+            self.stored_bytes + other.stored_bytes,
+            self.operations + other.operations,
+        )
 
 
 def prefill_steps(num_tokens: int, chunk: int) -> list[Step]:
@@ -96,9 +114,11 @@ def profile(
         for node, (_, first), (_, last) in zip(executable.graph.nodes, begin, end, strict=True):
             nanoseconds[kind_of(node)] += last - first
     nodes = next(iter(executables)).graph.nodes
+    counts = Counter(kind_of(node) for node in nodes)
+    costs = _costs(nodes, steps)
     return [
-        KernelProfile(*kind, count, nanoseconds[kind] * 1e-9 / num_rounds, nbytes, operations)
-        for kind, (count, nbytes, operations) in _costs(nodes, steps).items()
+        KernelProfile(*kind, count, nanoseconds[kind] * 1e-9 / num_rounds, **asdict(costs[kind]))
+        for kind, count in counts.items()
     ]
 
 
@@ -109,17 +129,13 @@ def _fitting(llm: LLM, head: Head, step: Step) -> px.graph.Executable:
     return compiled[min(size for size in sizes if size.num_tokens >= step.num_tokens)]
 
 
-def _costs(nodes: Sequence[Node], steps: Sequence[Step]) -> dict[Kind, tuple[int, int, int]]:
-    """Number of nodes of each kind in a step, and the bytes and operations of all steps together."""
-    counts = Counter(kind_of(node) for node in nodes)
-    nbytes: Counter[Kind] = Counter()
-    operations: Counter[Kind] = Counter()
+def _costs(nodes: Sequence[Node], steps: Sequence[Step]) -> dict[Kind, NodeCost]:
+    """What the nodes of each kind cost in all steps together."""
+    costs: defaultdict[Kind, NodeCost] = defaultdict(NodeCost)
     for step in steps:
         for node in nodes:
-            cost = node_cost(node, step)
-            nbytes[kind_of(node)] += cost.nbytes
-            operations[kind_of(node)] += cost.flops
-    return {kind: (count, nbytes[kind], operations[kind]) for kind, count in counts.items()}
+            costs[kind_of(node)] += node_cost(node, step)
+    return costs
 
 
 def kind_of(node: Node) -> Kind:
@@ -134,18 +150,21 @@ def kind_of(node: Node) -> Kind:
     return Kind(node.spec.name, detail, str(node.attributes.get("activation_format", "float32")))
 
 
-def node_cost(node: Node, step: Step) -> px.ops.Cost:
-    """Bytes and operations of one node in a step: by the op's own rule, else its activations in and out."""
+def node_cost(node: Node, step: Step) -> NodeCost:
+    """What one node costs in a step: by the op's own rule, else its activations in and out."""
     if node.spec.name == "paged_attention":
         return _attention_cost(node, step.spans)
     inputs = [_bound(view.dtype, view.shape, step) for view in node.inputs]
+    weights = [spec for index, spec in enumerate(inputs) if node.spec.is_weight(index)]
     if node.spec.cost is not None:
-        return node.spec.cost(inputs, node.attributes)
+        cost = node.spec.cost(inputs, node.attributes)
+        return NodeCost(cost.nbytes, sum(map(_nbytes, weights)), cost.flops)
     apart = {*node.spec.state, *(index for index in range(len(inputs)) if node.spec.is_weight(index))}
     read = sum(_nbytes(spec) for index, spec in enumerate(inputs) if index not in apart)
+    if node.spec.mutates:  # what goes into the cache is as much as what is read for it
+        return NodeCost(2 * read, read, 0)
     written = sum(_nbytes(_bound(value.spec.dtype, value.spec.shape, step)) for value in node.outputs)
-    # what goes into the cache is as much as what is read for it
-    return px.ops.Cost(read + (read if node.spec.mutates else written), 0)
+    return NodeCost(read + written, 0, 0)
 
 
 def _bound(dtype: px.DType, shape: Sequence[int | px.Dim], step: Step) -> px.TensorSpec:
@@ -163,10 +182,11 @@ def _bound(dtype: px.DType, shape: Sequence[int | px.Dim], step: Step) -> px.Ten
 
 
 def _nbytes(spec: px.TensorSpec) -> int:
-    return math.prod(int(size) for size in spec.shape if not isinstance(size, px.Dim)) * spec.dtype.itemsize
+    sizes = [int(size) for size in spec.shape if not isinstance(size, px.Dim)]
+    return math.prod(sizes[:-1]) * spec.dtype.row_bytes(sizes[-1]) if sizes else spec.dtype.itemsize
 
 
-def _attention_cost(node: Node, spans: Sequence[Span]) -> px.ops.Cost:
+def _attention_cost(node: Node, spans: Sequence[Span]) -> NodeCost:
     """Queries and results once, each visible key and value once; two products for each pair of query and key."""
     query, keys, values = node.inputs[:3]
     num_heads, head_dim = (int(size) for size in query.shape[1:] if not isinstance(size, px.Dim))
@@ -177,10 +197,9 @@ def _attention_cost(node: Node, spans: Sequence[Span]) -> px.ops.Cost:
         num_tokens += stop - start
         visible += stop - (max(0, start + 1 - window) if window else 0)
         pairs += sum(_visible_keys(start, stop, window))
-    token_bytes = num_kv_heads * head_dim * (keys.dtype.itemsize + values.dtype.itemsize)
-    return px.ops.Cost(
-        visible * token_bytes + 2 * 4 * num_tokens * num_heads * head_dim, 4 * pairs * num_heads * head_dim
-    )
+    stored = visible * num_kv_heads * head_dim * (keys.dtype.itemsize + values.dtype.itemsize)
+    activations = 2 * 4 * num_tokens * num_heads * head_dim
+    return NodeCost(stored + activations, stored, 4 * pairs * num_heads * head_dim)
 
 
 def _visible_keys(start: int, stop: int, window: int) -> Iterator[int]:
