@@ -1,85 +1,130 @@
-"""`python -m bench`: measures PerfXLM beside its peers and writes docs/performance (see `--help`)."""
+"""`python -m bench`: measures PerfXLM beside its peers and writes docs/performance (see `--help`).
+
+The whole takes long; `--only` runs some parts, and what other parts measured before stays in the results.
+"""
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
-import tempfile
-from dataclasses import asdict
+import time
 from pathlib import Path
 
-from bench import machine, report
-from bench.contenders import Contender, LlamaBench, LlamaCpp, Load, OpenVINO, PerfXLM
-from bench.session import Session, make_reference, summary
+from bench import plots, report, results
+from bench.contenders import PerfXLM
+from bench.loads import Model
+from bench.parts import PARTS
+from bench.parts.settings import Settings, SkippedPartError
+from bench.peers import LlamaBench, LlamaCpp, OpenVINO
+from bench.process import ContenderError
+from bench.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs/performance"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: the parts are {', '.join(PARTS)}")
+    return names
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    options = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
+    options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = options.add_argument
-    add("--model", default="gemma3-270m", help="a GGUF file or the name of a model package (default gemma3-270m)")
-    add("--threads", type=int, default=2, help="threads of every engine (default 2)")
-    add("--prompt-tokens", type=int, default=512, help="tokens of the prompt (default 512)")
-    add("--gen-tokens", type=int, default=128, help="tokens generated (default 128)")
-    add("--context", type=int, default=2048, help="context that every engine makes room for (default 2048)")
-    add("--repeats", type=int, default=5, help="repeats within a process (default 5)")
+    add("--only", type=_parts, default=list(PARTS), metavar="PART,...", help=f"parts to run: {', '.join(PARTS)}")
     add("--rounds", type=int, default=3, help="processes of every engine, in alternation (default 3)")
+    add("--repeats", type=int, default=3, help="repeats within a process, after one to warm up (default 3)")
+    add("--threads", type=int, default=2, help="threads of every engine (default 2)")
+    add("--model", default="gemma3-270m", help="a GGUF file or the name of a model package (default gemma3-270m)")
+    add("--gen-tokens", type=int, default=128, help="tokens decoded (default 128)")
+    add("--contexts", type=_numbers, default=(256, 1024), help="contexts of the part context (default 256,1024)")
+    add("--prompts", type=_numbers, default=(512, 2048), help="prompts of the part prefill (default 512,2048)")
+    add("--batches", type=_numbers, default=(1, 4, 16, 32), help="sequences of the part batch (default 1,4,16,32)")
+    add("--batch-gen-tokens", type=int, default=32, help="tokens that each of them decodes (default 32)")
     add("--device", default="auto", help="device of PerfXLM (default auto)")
     add("--llama-python", default=sys.executable, help="Python that has llama-cpp-python (default: this one)")
     add("--ik-llama-bench", type=Path, help="llama-bench program of ik_llama.cpp")
+    add("--ik-options", default="-rtr 1 -fa 1", help="what it is told besides (default '-rtr 1 -fa 1', its quickest)")
     add("--openvino-python", default=sys.executable, help="Python that has openvino-genai (default: this one)")
-    add("--openvino-model", type=Path, help="folder that optimum-intel exported from the same weights")
+    add("--openvino-model", type=Path, help="folder of the same model for OpenVINO GenAI")
+    add("--llama-7b", help="model of 7B for PerfXLM (part llama-7b)")
+    add("--llama-7b-gguf", type=Path, help="the same for llama.cpp")
     add("--reference", type=Path, help="reference file of quality (npz), beside the text's own")
     add("--text", type=Path, default=ROOT / "tests/data/varied_text.txt", help="text whose quality is measured")
-    add("--no-quality", action="store_true", help="measure speed and memory only")
-    add("--output", type=Path, default=ROOT / "docs/performance", help="folder of the results")
+    add("--output", type=Path, default=DOCS, help="folder of the results (default docs/performance)")
     add("--name", default="cpu", help="name of the result files (default cpu)")
     return options
 
 
-def main() -> int:
-    """Measures and writes; the exit code is 1 where our own engine could not be measured."""
-    options = parser().parse_args()
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The engines, models and sizes that the options name."""
     from perfxlm.model_packages import find_model
 
-    load = Load(
-        options.model,
-        find_model(options.model),
-        options.threads,
-        options.prompt_tokens,
-        options.gen_tokens,
-        options.repeats,
-        options.context,
-    )
-    contenders: list[Contender] = [
-        PerfXLM(("--device", options.device)),
+    ours = PerfXLM(options=("--device", options.device))
+    peers = (
         LlamaCpp(options.llama_python),
-        LlamaBench("ik_llama.cpp", options.ik_llama_bench),
-        OpenVINO(options.openvino_python, options.openvino_model),
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        references = {}
-        if not options.no_quality:
-            references[options.text.name] = make_reference(options.model, options.text, Path(folder) / "text.npz")
-            if options.reference:
-                references[options.reference.name] = options.reference
-        records = Session(contenders, load, options.rounds, lambda line: print(line, flush=True)).measure(references)
-    shown_load = {**asdict(load), "model_file": load.model_file.name, "rounds": options.rounds}
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine.describe(),
-        "load": shown_load,
-        "engines": [summary(record, records[0]) for record in records],
-    }
-    for path in report.write(result, options.output, options.name):
-        print(path)
-    if options.output == ROOT / "docs/performance":
-        report.fill_readme(ROOT / "README.md", result, f"docs/performance/{options.name}.md")
-    print(report.speed_table(result), report.quality_table(result), sep="\n\n")
-    return 1 if records[0].problem else 0
+        LlamaBench("ik_llama.cpp", options.ik_llama_bench, tuple(options.ik_options.split())),
+        OpenVINO(options.openvino_python),
+    )
+    session = Session((ours, *peers), options.rounds, lambda line: print(line, flush=True))
+    large = None
+    if options.llama_7b and options.llama_7b_gguf:
+        large = Model(options.llama_7b, options.llama_7b_gguf, options.threads, options.repeats)
+    return Settings(
+        session,
+        ours,
+        Model(options.model, Path(find_model(options.model)), options.threads, options.repeats, options.openvino_model),
+        options.gen_tokens,
+        options.contexts,
+        options.prompts,
+        options.batches,
+        options.batch_gen_tokens,
+        options.text,
+        options.reference,
+        large,
+    )
+
+
+def main() -> int:
+    """Measures and writes, part by part; the exit code is 1 where a part failed."""
+    options = parser().parse_args()
+    settings = settings_of(options)
+    path = options.output / f"{options.name}.json"
+    failed = False
+    for name in options.only:
+        start = time.monotonic()
+        try:
+            part = PARTS[name](settings)
+        except SkippedPartError as error:
+            print(f"{name}: not measured: {error}", flush=True)
+            continue
+        except ContenderError as error:
+            print(f"{name}: failed: {error}", file=sys.stderr, flush=True)
+            failed = True
+            continue
+        seconds = time.monotonic() - start
+        results.write(results.merged(results.read(path), name, results.stamped(part, settings, seconds)), path)
+        print(f"{name}: {seconds:.0f} s", flush=True)
+    write_report(options.output, options.name)
+    return int(failed)
+
+
+def write_report(folder: Path, name: str) -> None:
+    """The page, the plots and, for the project's own results, the README's table: from the file of results."""
+    found = results.read(folder / f"{name}.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(report.page(found, name), encoding="utf-8")
+    plots.draw(found, folder, name)
+    if folder == DOCS:
+        report.fill_readme(ROOT / "README.md", found, f"docs/performance/{name}.md")
+    print(folder / f"{name}.md", report.short_table(found), sep="\n\n")
 
 
 if __name__ == "__main__":

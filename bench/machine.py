@@ -34,13 +34,22 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    # what this program writes itself does not change what is measured
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs", ":!*.md")
+    return f"{commit}-dirty" if changed else commit or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).parent.parent
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def describe() -> dict[str, Any]:
-    """Processor, its instruction sets, usable cores, memory, system, versions, commit."""
+    """Processor, its instruction sets, usable cores, memory, system, load of the last minute, versions, commit."""
     cpu = _cpu_fields()
     flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
     return {
@@ -48,6 +57,7 @@ def describe() -> dict[str, Any]:
         "instruction_sets": [flag for flag in _FLAGS if flag in flags],
         "usable_processors": len(os.sched_getaffinity(0)),
         "memory_gib": _memory_gib(),
+        "load_average": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in _PACKAGES},

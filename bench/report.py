@@ -1,143 +1,169 @@
-"""Results as JSON, as a page of tables, as plots, and as a short table inside the README."""
+"""The page, from the template `page.md` and the results; and a short table inside the README."""
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import limits, tables
+from bench.contenders import OURS
+from bench.parts.speed import SHORT
+from bench.results import Results
+from bench.tables import MISSING
+
+TEMPLATE = Path(__file__).parent / "page.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-_PLOTS = (
-    ("decode_tokens_per_second", "decode, tokens/s"),
-    ("prefill_tokens_per_second", "prefill, tokens/s"),
-    ("peak_memory_bytes", "peak memory, MB"),
-)
+SPEED_PARTS = ("decode", "context", "prefill", "batch", "llama-7b")
+_PLACE = re.compile(r"\{\{([^{}]+)\}\}")
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def page(results: Results, name: str, template: str | None = None) -> str:
+    """The template with its places filled; what was not measured says so. Raises KeyError for an unknown part."""
+    values = {"name": name, "problems": problems(results), "versions": versions(results)}
+    for part_name, part in results["parts"].items():
+        values.update({f"{part_name}.{key}": text for key, text in part_values(part_name, part).items()})
+    known = {*values, *SPEED_PARTS, *TABLES}
+
+    def fill(match: re.Match[str]) -> str:
+        place = match[1]
+        if place not in known and place.partition(".")[0] not in known:
+            raise KeyError(f"{{{{{place}}}}}: the template names a part that does not exist")
+        return values.get(place, f"*{MISSING}*")
+
+    return _PLACE.sub(fill, template if template is not None else TEMPLATE.read_text(encoding="utf-8"))
 
 
-def _number(engine: dict[str, Any], key: str, pattern: str, scale: float = 1.0) -> str:
-    return pattern.format(engine[key] * scale) if key in engine else "not measured"
+def part_values(name: str, part: dict[str, Any]) -> dict[str, str]:
+    """What the template may say of a part, by the name after the part's own."""
+    values = {"about": about(part)}
+    if name in SPEED_PARTS:
+        values.update(_speed_values(part))
+    else:
+        values.update({key: make(part) for key, make in TABLES[name].items()})
+    return values
 
 
-def _ratio(engine: dict[str, Any], key: str, first: bool) -> str:
-    return "1" if first else _number(engine, key, "{:.2f}")
+def _speed_values(part: dict[str, Any]) -> dict[str, str]:
+    values = {"table": tables.speed_table(part), "limits": tables.limit_table(part)}
+    if "memory" in part:
+        values["memory"] = tables.memory_table(part)
+    is_batch = len({case["batch"] for case in part["cases"]}) > 1
+    for case in part["cases"]:
+        label = str(case["batch"] if is_batch else case["context"])
+        values[f"{label}.limit"] = tables.number(limits.tokens_per_second(case, case["kernels"], part["yardstick"]))
+        for series in case["series"]:
+            is_ours = series["name"] == OURS
+            key = f"{label}.{_slug(series['mode'] or 'ours') if is_ours else _slug(series['name'])}"
+            values[key] = tables.number(series.get("tokens_per_second"))
+            values[f"{key}.fraction"] = tables.number(tables.fraction(part, case, series), "{:.0%}")
+    return values
 
 
-def machine_line(result: dict[str, Any]) -> str:
-    """The machine and the load in one sentence."""
-    machine, load = result["machine"], result["load"]
+def _slug(text: str) -> str:
+    return text.lower().replace(" ", "_")
+
+
+def _kernel_tables(part: dict[str, Any]) -> str:
+    return "\n\n".join(f"### {title}\n\n{tables.kernel_table(part, title)}" for title in part["profiles"])
+
+
+TABLES: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
+    "start": {"table": tables.start_table, "memory": tables.memory_table, "prompt": lambda part: f"“{part['prompt']}”"},
+    "quality": {"table": tables.quality_table},
+    "roofline": {"yardstick": tables.yardstick_table, "tables": _kernel_tables},
+    "matrix": {"table": tables.rows_table},
+    "overhead": {"table": tables.rows_table},
+    "instructions": {"table": tables.rows_table},
+}
+
+
+def about(part: dict[str, Any]) -> str:
+    """Machine, load and commit of a part, in one sentence."""
+    machine = part["machine"]
     sets = ", ".join(machine["instruction_sets"]) or "no vector extension that we look for"
     return (
-        f"{machine['processor']} ({sets}), {machine['usable_processors']} usable processors, "
-        f"{machine['memory_gib']} GiB, {machine['system']}; {load['model']}, {load['threads']} threads, "
-        f"prompt of {load['prompt_tokens']} tokens, {load['gen_tokens']} generated, "
-        f"context {load['context']}; commit {machine['commit']}, {result['date']}."
+        f"*{part['date']}, commit {machine['commit']}: {machine['processor']} ({sets}), "
+        f"{machine['usable_processors']} usable processors, load average {machine['load_average']} before, "
+        f"{machine['memory_gib']} GiB, {machine['system']}; {part['model']}, {part['threads']} threads, "
+        f"{part['rounds']} rounds of {part['repeats']} repeats.*"
     )
 
 
-def speed_table(result: dict[str, Any]) -> str:
-    """Speed, memory and first token of every engine."""
-    header = [
-        "engine",
-        "prefill, tok/s",
-        "ours / it",
-        "decode, tok/s",
-        "ours / it",
-        "peak memory, MB",
-        "first token, s",
-    ]
-    rows = []
-    for index, engine in enumerate(result["engines"]):
-        rows.append([
-            engine["name"],
-            _number(engine, "prefill_tokens_per_second", "{:.0f}"),
-            _ratio(engine, "prefill_ratio", index == 0),
-            _number(engine, "decode_tokens_per_second", "{:.1f}"),
-            _ratio(engine, "decode_ratio", index == 0),
-            _number(engine, "peak_memory_bytes", "{:.0f}", 1e-6),
-            _number(engine, "first_token_seconds", "{:.2f}"),
-        ])  # fmt: skip
-    return _table(header, rows)
+def problems(results: Results) -> str:
+    """What was not measured, and why; a line for each engine and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, part in results["parts"].items():
+        rows = [series for case in part.get("cases", []) for series in case["series"]]
+        memory = part.get("memory", {}).get("engines", [])
+        for row in [*rows, *memory, *part.get("engines", []), *part.get("rows", [])]:
+            if row.get("problem"):
+                found.setdefault((str(row["name"]), str(row["problem"])), []).append(name)
+    lines = [f"- {engine} ({', '.join(dict.fromkeys(parts))}): {problem}" for (engine, problem), parts in found.items()]
+    absent = [name for name in (*SPEED_PARTS, *TABLES) if name not in results["parts"]]
+    lines += [f"- {name}: this part was not run" for name in absent]
+    return "\n".join(lines) or "Nothing was left out."
 
 
-def quality_table(result: dict[str, Any]) -> str:
-    """Distance from float32 arithmetic on the same weights."""
+def versions(results: Results) -> str:
+    """Versions of everything that took part, of the last part that named them."""
+    found: dict[str, str] = {}
+    for part in results["parts"].values():
+        found |= {**part["machine"]["versions"], "Python": part["machine"]["python"]}
+        for series in (series for case in part.get("cases", []) for series in case["series"]):
+            extra = series.get("extra", {})
+            if extra.get("version"):
+                found[series["name"]] = f"{extra['version']} {extra.get('options', '')}".strip()
+    return ", ".join(f"{name} {version}" for name, version in found.items()) + "."
+
+
+def short_table(results: Results) -> str:
+    """Decoding, prompts, memory and first token of every engine, for the README."""
+    parts = results["parts"]
+    names = list(dict.fromkeys(name for part in parts.values() for name in _engine_names(part)))
+    header = ["engine", "decode, tok/s", "prefill of 512, tok/s", "peak memory, MB", "first token, s"]
+    start = parts.get("start", {})
+    firsts = {engine["name"]: engine.get("first_token_seconds") for engine in start.get("engines", [])}
+    memory = start.get("memory", {}).get("engines", [])
+    peaks = {engine["name"]: engine.get("peak_memory_bytes") for engine in memory}
     rows = [
-        [engine["name"], title, f"{q['mean_kl']:.2g}", f"{q['p99_kl']:.2g}", f"{100 * q['top1_agreement']:.1f}%"]
-        for engine in result["engines"]
-        for title, q in engine["quality"].items()
+        [
+            name,
+            _speeds_of(parts.get("decode"), name, SHORT),
+            _speeds_of(parts.get("prefill"), name, 512),
+            tables.megabytes(peaks.get(name)),
+            tables.number(firsts.get(name), "{:.2f}"),
+        ]
+        for name in names
     ]
-    return _table(["engine", "text", "mean KL", "99th percentile of KL", "same top token"], rows)
+    return tables.table(header, rows)
 
 
-def page(result: dict[str, Any], stem: str) -> str:
-    """The whole page in Markdown."""
-    problems = [f"- {e['name']}: {e['problem']}" for e in result["engines"] if e["problem"]]
-    versions = {**result["machine"]["versions"], "Python": result["machine"]["python"]}
-    versions |= {e["name"]: e["extra"]["version"] for e in result["engines"] if e.get("extra", {}).get("version")}
-    parts = [
-        "# Measured",
-        "Written by `make bench`; do not edit. Every engine runs in a process of its own, in alternation with the "
-        "others; figures are medians, ratios are medians of the ratios pair by pair.",
-        machine_line(result),
-        speed_table(result),
-        f"![Speed and memory]({stem}.png)",
-        "## Quality",
-        "Against float32 arithmetic on the same weights, over the 256 likeliest tokens and one bucket for the rest.",
-        quality_table(result),
-        "## Versions",
-        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+def _engine_names(part: dict[str, Any]) -> list[str]:
+    series = [series["name"] for case in part.get("cases", []) for series in case["series"]]
+    return [*series, *(engine["name"] for engine in part.get("engines", []))]
+
+
+def _speeds_of(part: dict[str, Any] | None, name: str, context: int) -> str:
+    """Each mode's speed of an engine at a context."""
+    cases = [case for case in (part or {}).get("cases", []) if case["context"] == context]
+    found = [series for case in cases for series in case["series"] if series["name"] == name]
+    speeds = [
+        tables.number(series.get("tokens_per_second")) + (f" ({series['mode']})" if len(found) > 1 else "")
+        for series in found
     ]
-    if problems:
-        parts += ["## Not measured", "\n".join(problems)]
-    return "\n\n".join(parts) + "\n"
+    return ", ".join(speeds) or MISSING
 
 
-def fill_readme(readme: Path, result: dict[str, Any], link: str) -> None:
+def fill_readme(readme: Path, results: Results, link: str) -> None:
     """Replaces what stands between the two marks of the README."""
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, mark, after = rest.partition(END)
-    if not mark:
+    if not mark or not results["parts"]:
         return
-    body = f"{machine_line(result)}\n\n{speed_table(result)}\n\nMore, with quality and versions: [{link}]({link})."
+    last = results["parts"].get("decode") or next(iter(results["parts"].values()))
+    more = f"More, with limits, quality and versions: [{link}]({link})."
+    body = f"{about(last)}\n\n{short_table(results)}\n\n{more}"
     readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
-
-
-def plot(result: dict[str, Any], path: Path) -> bool:
-    """Bars of speed and memory; False where matplotlib is not installed."""
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(_PLOTS), figsize=(4 * len(_PLOTS), 3), layout="constrained")
-    for axis, (key, title) in zip(axes, _PLOTS, strict=True):
-        engines = [engine for engine in result["engines"] if key in engine]
-        values = [engine[key] * (1e-6 if key == "peak_memory_bytes" else 1) for engine in engines]
-        colors = ["tab:blue" if engine is result["engines"][0] else "tab:gray" for engine in engines]
-        bars = axis.barh([engine["name"] for engine in engines], values, color=colors)
-        axis.bar_label(bars, fmt="%.0f", padding=3)
-        axis.set_title(title)
-        axis.margins(x=0.2)
-        axis.invert_yaxis()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return True
-
-
-def write(result: dict[str, Any], folder: Path, stem: str) -> list[Path]:
-    """Writes the JSON, the page and the plot; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / f"{stem}.json", folder / f"{stem}.md"]
-    written[0].write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    written[1].write_text(page(result, stem), encoding="utf-8")
-    if plot(result, folder / f"{stem}.png"):
-        written.append(folder / f"{stem}.png")
-    return written

@@ -17,9 +17,7 @@
 #include "perfx/host.h"
 #include "perfx/packing.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "yardsticks.hpp"
 
 namespace {
 
@@ -70,33 +68,16 @@ int32_t read_memory(const PxCall* call, const PxThread* thread) {
   const uint64_t* words = static_cast<const uint64_t*>(tensor.data);
   uint64_t sum = 0;
   for (int64_t first; (first = perfx_claim(thread, 0, chunk)) < lines;)
-    for (int64_t i = first * 8; i < (first + chunk) * 8 && i < lines * 8; i += 8) sum += words[i];
+    sum += yardsticks::read_lines(words + first * 8, first + chunk < lines ? chunk : lines - first);
   return sum == 42 ? PX_KERNEL_ERROR : PX_OK;
 }
 
-// The fastest multiply-add of the machine, kMultiplications times on each thread.
-constexpr int64_t kMultiplications = 2000 * 12;
-
-#if defined(__x86_64__)
-template <class Vector, Vector (*multiply)(Vector, Vector)>
-__attribute__((target("avx512f,avx512vnni"))) int32_t multiply_only(const PxCall*, const PxThread*) {
-  Vector sums[12] = {}, a = {};
-  for (int64_t i = 0; i < kMultiplications; i += 12) {
-#pragma GCC unroll 12
-    for (int m = 0; m < 12; ++m) sums[m] = multiply(sums[m], a);
-    asm volatile("" : "+v"(a));
-  }
-#pragma GCC unroll 12
-  for (int m = 0; m < 12; ++m) asm volatile("" : : "v"(sums[m]));
+// The fastest multiply-add of the machine.
+template <yardsticks::Multiply (*multiply)()>
+int32_t multiply_only(const PxCall*, const PxThread*) {
+  multiply().run();
   return PX_OK;
 }
-__attribute__((target("avx512f,avx512vnni"), always_inline)) inline __m512 multiply_floats(__m512 sum, __m512 a) {
-  return _mm512_fmadd_ps(a, a, sum);
-}
-__attribute__((target("avx512f,avx512vnni"), always_inline)) inline __m512i multiply_bytes(__m512i sum, __m512i a) {
-  return _mm512_dpbusd_epi32(sum, a, a);
-}
-#endif
 
 struct Multiply {
   PxKernelFn run;     // null where the machine's best instruction is not known here
@@ -105,13 +86,10 @@ struct Multiply {
 
 // What bounds a product with these activations.
 Multiply multiply_of(int64_t format) {
-#if defined(__x86_64__)
-  const double floats = double(kMultiplications) * 16 * 2, bytes = floats * 4;
-  if (__builtin_cpu_supports("avx512vnni"))
-    return format == 0 ? Multiply{multiply_only<__m512, multiply_floats>, floats}
-                       : Multiply{multiply_only<__m512i, multiply_bytes>, format == 1 ? bytes : bytes / 2};
-#endif
-  return {nullptr, double(format)};
+  const double floats = yardsticks::float_multiply().operations, bytes = yardsticks::byte_multiply().operations;
+  if (yardsticks::float_multiply().run == nullptr) return {nullptr, 0};
+  return format == 0 ? Multiply{multiply_only<yardsticks::float_multiply>, floats}
+                     : Multiply{multiply_only<yardsticks::byte_multiply>, format == 1 ? bytes : bytes / 2};
 }
 
 int32_t num_threads = 2;

@@ -7,7 +7,6 @@ import statistics
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,7 @@ class BenchmarkLoad:
 
     prompt_tokens: of the prompt whose prefill is measured, alone. context: tokens of each sequence before it decodes
     (None: as many as that prompt). gen_tokens: decoded after the first token, by each of `batch` sequences together.
+    with_full_logits: whether decoding is also measured with all logits.
     """
 
     prompt_tokens: int = 512
@@ -35,6 +35,7 @@ class BenchmarkLoad:
     repeats: int = 5
     context: int | None = None
     batch: int = 1
+    with_full_logits: bool = True
 
     def __post_init__(self) -> None:
         check_int("prompt_tokens", self.prompt_tokens, 1)
@@ -72,8 +73,8 @@ class Run:
 
     prefill_tokens_per_second: float
     decode_tokens_per_second: float
-    decode_full_logits_tokens_per_second: float
     outside_native_fraction: float
+    decode_full_logits_tokens_per_second: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class BenchmarkResult:
     """Medians over the repeats; speeds in tokens per second, of all sequences together.
 
     `decode_tokens_per_second`: greedy decoding, which asks for the likeliest token only (`vocab_topk`).
-    `decode_full_logits_tokens_per_second`: the same tokens from requests that make the engine compute every logit.
+    `decode_full_logits_tokens_per_second`: the same tokens from requests that make the engine compute every logit; None
+    where it was left out.
     `outside_native_fraction`: 1 - time in native code over the wall time, of greedy decoding.
     `peak_memory_bytes`: largest resident memory of the whole process so far, loading included.
     `kernels`: of the prompt ("prefill"), of a step of decoding ("decode") and of one with all logits
@@ -90,7 +92,7 @@ class BenchmarkResult:
 
     prefill_tokens_per_second: float
     decode_tokens_per_second: float
-    decode_full_logits_tokens_per_second: float
+    decode_full_logits_tokens_per_second: float | None
     peak_memory_bytes: int
     outside_native_fraction: float
     device: str
@@ -114,11 +116,12 @@ def run_benchmark(llm: LLM, load: BenchmarkLoad | None = None, *, with_profile: 
     load.check_room(llm)
     rng = np.random.default_rng(0)
     runs = [_run_once(llm, load, rng) for _ in range(load.repeats + 1)][1:]
-    medians: dict[str, Any] = {
-        name: statistics.median(getattr(run, name) for run in runs) for name in Run.__dataclass_fields__
-    }
+    full = [speed for run in runs if (speed := run.decode_full_logits_tokens_per_second) is not None]
     return BenchmarkResult(
-        **medians,
+        prefill_tokens_per_second=statistics.median(run.prefill_tokens_per_second for run in runs),
+        decode_tokens_per_second=statistics.median(run.decode_tokens_per_second for run in runs),
+        decode_full_logits_tokens_per_second=statistics.median(full) if full else None,
+        outside_native_fraction=statistics.median(run.outside_native_fraction for run in runs),
         peak_memory_bytes=peak_memory_bytes(),
         device=str(llm.engine.runner.device),
         threads=llm.num_threads,
@@ -175,12 +178,14 @@ def _run_once(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> Run:
     wall, native = metrics.decode_seconds, metrics.native_decode_seconds
     prefill_seconds, decode_seconds = _generate(llm, prompts, greedy_params(load.gen_tokens))
     outside = 1 - (metrics.native_decode_seconds - native) / (metrics.decode_seconds - wall)
-    _, full_seconds = _generate(llm, prompts, greedy_params(load.gen_tokens, with_full_logits=True))
+    generated = load.batch * load.gen_tokens
+    full_speed = None
+    if load.with_full_logits:
+        full_speed = generated / _generate(llm, prompts, greedy_params(load.gen_tokens, with_full_logits=True))[1]
     if load.batch > 1 or load.filled != load.prompt_tokens:
         prompt = _random_prompts(llm, rng, 1, load.prompt_tokens)
         prefill_seconds, _ = _generate(llm, prompt, greedy_params(0))
-    generated = load.batch * load.gen_tokens
-    return Run(load.prompt_tokens / prefill_seconds, generated / decode_seconds, generated / full_seconds, outside)
+    return Run(load.prompt_tokens / prefill_seconds, generated / decode_seconds, outside, full_speed)
 
 
 def _profile(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> dict[str, list[KernelProfile]]:
@@ -191,10 +196,12 @@ def _profile(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> dict[st
     steps = prefill_steps(load.prompt_tokens, llm.plan.limits.max_num_batched_tokens)
     greedy, full = (greedy_params(load.gen_tokens, with_full_logits=is_full) for is_full in (False, True))
     count = load.gen_tokens
-    return {
+    kernels = {
         "prefill": profile(llm, lambda: _generate(llm, prompt, greedy_params(0)), steps, head=GREEDY),
         "decode": profile(llm, lambda: _generate(llm, prompts, greedy), [step], head=GREEDY, num_rounds=count),
-        "decode_full_logits": profile(
-            llm, lambda: _generate(llm, prompts, full), [step], head=SAMPLED, num_rounds=count
-        ),
     }
+    if load.with_full_logits:
+        kernels["decode_full_logits"] = profile(
+            llm, lambda: _generate(llm, prompts, full), [step], head=SAMPLED, num_rounds=count
+        )
+    return kernels

@@ -79,6 +79,15 @@ def test_the_profile_counts_every_product_of_the_load(cpu_llm: LLM) -> None:
     assert (result.batch, result.context, result.prompt_tokens) == (3, 10, 40)
 
 
+def test_decoding_with_all_logits_can_be_left_out(tiny_model: Path) -> None:
+    llm = LLM(tiny_model, device="cpu", max_model_len=64)
+    load = BenchmarkLoad(prompt_tokens=8, gen_tokens=2, repeats=1, with_full_logits=False)
+    result = run_benchmark(llm, load, with_profile=True)
+    assert result.decode_full_logits_tokens_per_second is None
+    assert list(result.kernels) == ["prefill", "decode"]
+    assert all(size.head.is_greedy for size in llm.engine.runner.executables())
+
+
 def test_the_context_is_that_of_the_prompt_unless_given() -> None:
     assert BenchmarkLoad(prompt_tokens=7).filled == 7
     assert BenchmarkLoad(prompt_tokens=7, context=3).filled == 3

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--context", type=int, metavar="N", help="tokens before those decoded (default: as --prompt-tokens)")
     add("--batch", type=int, default=1, metavar="N", help="sequences that decode together (default: 1)")
     add("--repeats", type=int, default=5, metavar="N", help="runs to take the median of (default: 5)")
+    add("--greedy-only", action="store_true", help="leave out decoding with all logits")
     add("--profile", action="store_true", help="also time each kernel of a prompt and of a step of decoding")
     add("--reference", metavar="FILE.npz", help="also compare with stored distributions, as eval does")
     add_json_argument(parser)
@@ -40,7 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     from perfxlm.evaluation import compare, read_reference
 
     load = BenchmarkLoad(
-        arguments.prompt_tokens, arguments.gen_tokens, arguments.repeats, arguments.context, arguments.batch
+        arguments.prompt_tokens,
+        arguments.gen_tokens,
+        arguments.repeats,
+        arguments.context,
+        arguments.batch,
+        with_full_logits=not arguments.greedy_only,
     )
     reference = read_reference(arguments.reference) if arguments.reference else None
     llm = open_llm(arguments, max_num_seqs=max(EngineArgs().max_num_seqs, load.batch))
@@ -62,7 +68,8 @@ def _print_figures(result: BenchmarkResult) -> None:
     decoded = f"({sequences}{result.gen_tokens} tokens after {result.context})"
     print(f"prefill         {result.prefill_tokens_per_second:10.1f} tokens/s ({result.prompt_tokens} tokens)")
     print(f"decode          {result.decode_tokens_per_second:10.1f} tokens/s {decoded}")
-    print(f"  all logits    {result.decode_full_logits_tokens_per_second:10.1f} tokens/s {decoded}")
+    if result.decode_full_logits_tokens_per_second is not None:
+        print(f"  all logits    {result.decode_full_logits_tokens_per_second:10.1f} tokens/s {decoded}")
     print(f"outside native  {100 * result.outside_native_fraction:10.1f} % of decoding")
     print(f"peak memory     {format_bytes(result.peak_memory_bytes):>10}")
     print(f"device          {result.device}, {result.threads} threads, {result.activation_format} activations")
