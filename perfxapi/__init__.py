@@ -2,7 +2,7 @@
 
 from perfxapi import errors, graph, nn, ops
 from perfxapi import plugins as plugins
-from perfxapi.array import Array, apply, asarray, constant, state
+from perfxapi.array import Array, apply, asarray, constant, matmul, state
 from perfxapi.device import Device
 from perfxapi.dims import Dim
 from perfxapi.dtypes import (
@@ -85,6 +85,7 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "matmul",
     "native_seconds",
     "nn",
     "ops",

@@ -146,6 +146,12 @@ class Array:
     def __rtruediv__(self, other: Any) -> Array:
         return _binary("divide", other, self)
 
+    def __matmul__(self, other: Any) -> Array:
+        return _binary("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Array:
+        return _binary("matmul", other, self)
+
 
 def _is_traced(view: View) -> bool:
     return not isinstance(view.buffer, Buffer)
@@ -415,3 +421,12 @@ def _common_device(op: str, arrays: Sequence[Array]) -> Device:
             f"{op}: operands live on different devices ({names}): move them with asarray(x, device=...)"
         )
     return working[0] if working else get_device()
+
+
+def matmul(a: Any, b: Any) -> Array:
+    """The matrix product `a @ b` of the array API: vectors, matrices, and stacks of matrices that are broadcast.
+
+    `a` [..., M, K] and `b` [..., K, N] give [..., M, N]; a vector is a row on the left, a column on the right. Raises
+    InvalidArgumentError where the inner sizes differ.
+    """
+    return _binary("matmul", a, b)

@@ -141,7 +141,7 @@ def _rearranged(stored: npt.NDArray[Any], dtype: DType, arrangement: str, place:
     shape = stored.shape if arrangement == "reversed rows" else (*stored.shape[:-1], stored.shape[-1] + 3)
     memory = place(int(np.prod(shape)) * stored.itemsize)
     whole = memory.view(stored.dtype).reshape(shape)
-    whole[...] = np.nan if stored.dtype.kind == "f" else np.iinfo(stored.dtype).max
+    whole[...] = np.nan if stored.dtype.kind in "fc" else np.iinfo(stored.dtype).max
     part = whole[::-1] if arrangement == "reversed rows" else whole[..., : stored.shape[-1]]
     part[...] = stored
     offset = part.__array_interface__["data"][0] - memory.__array_interface__["data"][0]

@@ -1,6 +1,6 @@
 """The ops of the core. Importing this package registers them."""
 
-from perfxapi.ops import attention, elementwise, linear, normalization, sampling
+from perfxapi.ops import attention, elementwise, linear, matrix, normalization, sampling
 from perfxapi.ops.spec import (
     Attribute,
     Attributes,
@@ -26,6 +26,7 @@ __all__ = [
     "attention",
     "elementwise",
     "linear",
+    "matrix",
     "normalization",
     "op_spec",
     "register_op",

@@ -26,5 +26,10 @@ extern const KernelTable general_kernels_scalar;
 extern const KernelTable general_kernels_avx2;
 extern const KernelTable general_kernels_avx512;
 
+// Products of floating-point matrices: matmul_<variant>.cpp.
+extern const KernelTable matmul_kernels_scalar;
+extern const KernelTable matmul_kernels_avx2;
+extern const KernelTable matmul_kernels_avx512;
+
 }  // namespace perfx
 #endif

@@ -16,6 +16,9 @@ namespace PERFX_VARIANT {
 constexpr int kLanes = 16;
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 4;
+constexpr int kDoubleLanes = 8;
+constexpr int kProductRows = 6;
+constexpr int kProductVectors = 1;
 
 struct F {
   __m256 lo, hi;
@@ -25,6 +28,9 @@ struct I {
 };
 struct M {
   __m256 lo, hi; /* all bits set is true */
+};
+struct D {
+  __m256d lo, hi;
 };
 
 inline F set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -51,6 +57,37 @@ inline void store_first(float* p, int n, F x) {
   _mm256_maskstore_ps(p + 8, _mm256_castps_si256(m.hi), x.hi);
 }
 
+inline D load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
+inline void store(double* p, D x) {
+  _mm256_storeu_pd(p, x.lo);
+  _mm256_storeu_pd(p + 4, x.hi);
+}
+struct FirstDoubles {
+  __m256i lo, hi;
+};
+inline FirstDoubles first_doubles(int n) {
+  const __m256i count = _mm256_set1_epi64x(n);
+  return {_mm256_cmpgt_epi64(count, _mm256_setr_epi64x(0, 1, 2, 3)),
+          _mm256_cmpgt_epi64(count, _mm256_setr_epi64x(4, 5, 6, 7))};
+}
+inline D load_first(const double* p, int n) {
+  const FirstDoubles m = first_doubles(n);
+  return {_mm256_maskload_pd(p, m.lo), _mm256_maskload_pd(p + 4, m.hi)};
+}
+inline void store_first(double* p, int n, D x) {
+  const FirstDoubles m = first_doubles(n);
+  _mm256_maskstore_pd(p, m.lo, x.lo);
+  _mm256_maskstore_pd(p + 4, m.hi, x.hi);
+}
+inline F broadcast(const float* p) {
+  const __m256 x = _mm256_broadcast_ss(p);
+  return {x, x};
+}
+inline D broadcast(const double* p) {
+  const __m256d x = _mm256_broadcast_sd(p);
+  return {x, x};
+}
+
 inline F load_half(const uint16_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
           _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
@@ -75,6 +112,8 @@ inline F operator-(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(
 inline F operator*(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
 inline F operator/(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
 inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+inline D operator+(D a, D b) { return {_mm256_add_pd(a.lo, b.lo), _mm256_add_pd(a.hi, b.hi)}; }
+inline D fma(D a, D b, D c) { return {_mm256_fmadd_pd(a.lo, b.lo, c.lo), _mm256_fmadd_pd(a.hi, b.hi, c.hi)}; }
 inline F min(F a, F b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 inline F max(F a, F b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 
@@ -87,6 +126,59 @@ inline I shift_right(I x, int n) { return {_mm256_srai_epi32(x.lo, n), _mm256_sr
 inline I bit_and(I a, I b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 inline I bit_or(I a, I b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
 inline I bit_xor(I a, I b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
+
+/* 8 x 8: squares of 2, then 4 lanes within the halves, then the halves. */
+inline void transpose8(__m256 (&x)[8]) {
+  __m256 y[8];
+  for (int i = 0; i < 8; i += 4) {
+    const __m256 low01 = _mm256_unpacklo_ps(x[i], x[i + 1]), high01 = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    const __m256 low23 = _mm256_unpacklo_ps(x[i + 2], x[i + 3]), high23 = _mm256_unpackhi_ps(x[i + 2], x[i + 3]);
+    y[i] = _mm256_shuffle_ps(low01, low23, 0x44);
+    y[i + 1] = _mm256_shuffle_ps(low01, low23, 0xee);
+    y[i + 2] = _mm256_shuffle_ps(high01, high23, 0x44);
+    y[i + 3] = _mm256_shuffle_ps(high01, high23, 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    x[i] = _mm256_permute2f128_ps(y[i], y[i + 4], 0x20);
+    x[i + 4] = _mm256_permute2f128_ps(y[i], y[i + 4], 0x31);
+  }
+}
+inline void transpose(F (&x)[kLanes]) {
+  for (int top = 0; top < 16; top += 8) {
+    __m256 left[8], right[8];
+    for (int i = 0; i < 8; ++i) left[i] = x[top + i].lo, right[i] = x[top + i].hi;
+    transpose8(left);
+    transpose8(right);
+    for (int i = 0; i < 8; ++i) x[top + i] = {left[i], right[i]};
+  }
+  for (int i = 0; i < 8; ++i) { /* the two squares off the diagonal change places */
+    const __m256 swapped = x[i].hi;
+    x[i].hi = x[8 + i].lo;
+    x[8 + i].lo = swapped;
+  }
+}
+inline void transpose4(__m256d (&x)[4]) {
+  const __m256d low01 = _mm256_unpacklo_pd(x[0], x[1]), high01 = _mm256_unpackhi_pd(x[0], x[1]);
+  const __m256d low23 = _mm256_unpacklo_pd(x[2], x[3]), high23 = _mm256_unpackhi_pd(x[2], x[3]);
+  x[0] = _mm256_permute2f128_pd(low01, low23, 0x20);
+  x[1] = _mm256_permute2f128_pd(high01, high23, 0x20);
+  x[2] = _mm256_permute2f128_pd(low01, low23, 0x31);
+  x[3] = _mm256_permute2f128_pd(high01, high23, 0x31);
+}
+inline void transpose(D (&x)[kDoubleLanes]) {
+  for (int top = 0; top < 8; top += 4) {
+    __m256d left[4], right[4];
+    for (int i = 0; i < 4; ++i) left[i] = x[top + i].lo, right[i] = x[top + i].hi;
+    transpose4(left);
+    transpose4(right);
+    for (int i = 0; i < 4; ++i) x[top + i] = {left[i], right[i]};
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m256d swapped = x[i].hi;
+    x[i].hi = x[4 + i].lo;
+    x[4 + i].lo = swapped;
+  }
+}
 
 inline M less(F a, F b) { return {_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)}; }
 inline M less_equal(F a, F b) { return {_mm256_cmp_ps(a.lo, b.lo, _CMP_LE_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LE_OQ)}; }

@@ -30,6 +30,11 @@
  *   reduce_add             ((((l0+l8)+(l4+l12))+...): lanes i and i+8, then i+4, i+2, i+1
  *   reduce_max
  *   kTileRows              4 or 8: query rows that attention works on at once (attention_tile.hpp)
+ *   D                      kDoubleLanes float64, with load, load_first, store, store_first, +, fma as F
+ *   broadcast(p)           all lanes the number at p: F from float*, D from double*
+ *   transpose(x)           an array of kLanes F (of kDoubleLanes D) as the rows of a square matrix
+ *   kProductRows, kProductVectors   the tile of a matrix product (matmul_tile.hpp): rows x vectors of accumulators that
+ *                          stay in registers beside the vectors and one more
  *   kTileVectors           accumulators, each an F, that stay in registers beside two more F: kTileRows or a multiple
  *
  * Operations are IEEE 754 with round to nearest even and without flushing of subnormal numbers, so every layer computes
@@ -51,9 +56,13 @@ namespace PERFX_VARIANT {
 constexpr int kLanes = 16;
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 4;
+constexpr int kDoubleLanes = 8;
+constexpr int kProductRows = 4;
+constexpr int kProductVectors = 1;
 
 typedef float FloatLanes __attribute__((vector_size(64)));
 typedef int32_t IntLanes __attribute__((vector_size(64)));
+typedef double DoubleLanes __attribute__((vector_size(64)));
 
 struct F {
   FloatLanes v;
@@ -63,6 +72,9 @@ struct I {
 };
 struct M {
   IntLanes v; /* -1 is true */
+};
+struct D {
+  DoubleLanes v;
 };
 
 inline F set(float x) { return {FloatLanes{} + x}; }
@@ -80,6 +92,21 @@ inline F load_first(const float* p, int n) {
 }
 inline void store(float* p, F x) { memcpy(p, &x, sizeof(x)); }
 inline void store_first(float* p, int n, F x) { memcpy(p, &x, size_t(n) * sizeof(float)); }
+
+inline D load(const double* p) {
+  D x;
+  memcpy(&x, p, sizeof(x));
+  return x;
+}
+inline D load_first(const double* p, int n) {
+  D x = {};
+  memcpy(&x, p, size_t(n) * sizeof(double));
+  return x;
+}
+inline void store(double* p, D x) { memcpy(p, &x, sizeof(x)); }
+inline void store_first(double* p, int n, D x) { memcpy(p, &x, size_t(n) * sizeof(double)); }
+inline F broadcast(const float* p) { return {FloatLanes{} + *p}; }
+inline D broadcast(const double* p) { return {DoubleLanes{} + *p}; }
 
 /* float16 to float32: exact. The subnormal case rescales through a float32 subtraction. */
 inline F widen_half(I half) {
@@ -148,6 +175,33 @@ inline F fma(F a, F b, F c) {
   for (int i = 0; i < kLanes; ++i) x.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
   return x;
 #endif
+}
+
+inline D operator+(D a, D b) { return {a.v + b.v}; }
+inline D fma(D a, D b, D c) {
+#ifdef PERFX_ELEMENTWISE_FMA
+  return {__builtin_elementwise_fma(a.v, b.v, c.v)};
+#else
+  D x;
+  for (int i = 0; i < kDoubleLanes; ++i) x.v[i] = __builtin_fma(a.v[i], b.v[i], c.v[i]);
+  return x;
+#endif
+}
+
+/* Through memory: compilers know how to move lanes better than this file. */
+inline void transpose(F (&x)[kLanes]) {
+  F y[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < kLanes; ++j) y[j].v[i] = x[i].v[j];
+  }
+  memcpy(x, y, sizeof(y));
+}
+inline void transpose(D (&x)[kDoubleLanes]) {
+  D y[kDoubleLanes];
+  for (int i = 0; i < kDoubleLanes; ++i) {
+    for (int j = 0; j < kDoubleLanes; ++j) y[j].v[i] = x[i].v[j];
+  }
+  memcpy(x, y, sizeof(y));
 }
 
 inline F select(M m, F a, F b) { return {m.v ? a.v : b.v}; }
