@@ -28,7 +28,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _parts(text: str) -> list[str]:
-    names = text.split(",")
+    names = [name for name in text.split(",") if name]
     if unknown := [name for name in names if name not in PARTS]:
         raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: the parts are {', '.join(PARTS)}")
     return names
@@ -38,7 +38,13 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = options.add_argument
-    add("--only", type=_parts, default=list(PARTS), metavar="PART,...", help=f"parts to run: {', '.join(PARTS)}")
+    add(
+        "--only",
+        type=_parts,
+        default=list(PARTS),
+        metavar="PART,...",
+        help=f"parts to run: {', '.join(PARTS)} (empty: none)",
+    )
     add("--rounds", type=int, default=3, help="processes of every engine, in alternation (default 3)")
     add("--repeats", type=int, default=3, help="repeats within a process, after one to warm up (default 3)")
     add("--threads", type=int, default=2, help="threads of every engine (default 2)")
@@ -76,7 +82,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
     session = Session((ours, *peers), options.rounds, lambda line: print(line, flush=True))
     large = None
     if options.llama_7b and options.llama_7b_gguf:
-        large = Model(options.llama_7b, options.llama_7b_gguf, options.threads, options.repeats)
+        without_tokenizer = ("--skip-tokenizer-init",)  # prompts are token ids; a folder of random weights has none
+        large = Model(
+            options.llama_7b, options.llama_7b_gguf, options.threads, options.repeats, options=without_tokenizer
+        )
     return Settings(
         session,
         ours,

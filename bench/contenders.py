@@ -73,7 +73,7 @@ class PerfXLM:
         flags = [text for name, value in sizes.items() for text in (name, str(value))]
         if load.kind == PREFILL or not load.with_all_logits:
             flags.append("--greedy-only")
-        finished = self._run("bench", model, *flags, *arguments, "--json")
+        finished = self._run("bench", model, *model.options, *flags, *arguments, "--json")
         return finished, finished.json()
 
     def speed(self, model: Model, load: Load) -> Speed | None:

@@ -17,7 +17,8 @@ PREFILL, DECODE = "prefill", "decode"
 class Model:
     """A model as each kind of engine opens it, and how it is run.
 
-    `name` is ours: a file, a folder or a package. `openvino`: its folder in OpenVINO's own format, if there is one.
+    `name` is ours: a file, a folder or a package; `options`: what `perfxlm bench` is told of it. `openvino`: its folder in
+    OpenVINO's own format, if there is one.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Model:
     threads: int
     repeats: int
     openvino: Path | None = None
+    options: tuple[str, ...] = ()
     prompt: str = "The capital of France is"
 
 
@@ -52,7 +54,7 @@ class Load:
         if self.kind == PREFILL:
             return f"prefill of {self.context:,} tokens"
         sequences = f"{self.batch} sequences, each " if self.batch > 1 else ""
-        return f"{sequences}{self.gen_tokens} tokens after {self.context:,}"
+        return f"{sequences}{self.gen_tokens} tokens decoded after {self.context:,}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def _bars(figure: Any, parts: dict[str, Any]) -> bool:
         speeds = [one["tokens_per_second"] for one in series]
         bars = axis.barh([tables.title_of(one).replace(", ", ",\n") for one in series], speeds, color=colors)
         axis.bar_label(bars, fmt="%.0f", padding=3)
-        axis.set_title(f"{case['title']}, tokens/s", fontsize=10)
+        axis.set_title(f"{case['title']},\ntokens/s", fontsize=9)
         axis.margins(x=0.2)
         axis.invert_yaxis()
         if (limit := _limit(part, case)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,17 @@ def test_a_device_without_plans_has_no_profile(tiny_model: Path) -> None:
     llm = LLM(tiny_model, device="numpy", max_model_len=64)
     with pytest.raises(InvalidArgumentError, match="does not compile plans"):
         run_benchmark(llm, BenchmarkLoad(prompt_tokens=4, gen_tokens=2, repeats=1), with_profile=True)
+
+
+def test_a_model_without_tokenizer_is_measured(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from perfxlm.cli import main
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "tokenizer.json").unlink()
+    sizes = ("--prompt-tokens", "4", "--gen-tokens", "2", "--repeats", "1", "--device", "cpu")
+    assert main(["bench", str(folder), *sizes]) == 1
+    assert main(["bench", str(folder), *sizes, "--skip-tokenizer-init"]) == 0
+    assert "prefill" in capsys.readouterr().out

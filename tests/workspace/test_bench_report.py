@@ -143,7 +143,7 @@ def test_the_yardstick_measures_this_machine() -> None:
 
 def test_speeds_stand_beside_ratios_limits_and_what_was_not_measured() -> None:
     rows = tables.speed_table(decode_part()).splitlines()
-    title = "128 tokens after 16"
+    title = "128 tokens decoded after 16"
     assert rows[2] == f"| {title} | PerfXLM, all logits | 15.0 |  |  | 30% |"
     assert rows[3] == f"| {title} | PerfXLM, greedy | 35.0 |  |  | 70% |"
     assert rows[4] == f"| {title} | llama.cpp, all logits | 10.0 | 3.50 | 1.50 |  |"

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, default=1, metavar="N", help="sequences that decode together (default: 1)")
     add("--repeats", type=int, default=5, metavar="N", help="runs to take the median of (default: 5)")
     add("--greedy-only", action="store_true", help="leave out decoding with all logits")
+    add("--skip-tokenizer-init", action="store_true", help="run a model that has no tokenizer")
     add("--profile", action="store_true", help="also time each kernel of a prompt and of a step of decoding")
     add("--reference", metavar="FILE.npz", help="also compare with stored distributions, as eval does")
     add_json_argument(parser)
@@ -49,7 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         with_full_logits=not arguments.greedy_only,
     )
     reference = read_reference(arguments.reference) if arguments.reference else None
-    llm = open_llm(arguments, max_num_seqs=max(EngineArgs().max_num_seqs, load.batch))
+    llm = open_llm(
+        arguments,
+        max_num_seqs=max(EngineArgs().max_num_seqs, load.batch),
+        skip_tokenizer_init=arguments.skip_tokenizer_init,
+    )
     result = run_benchmark(llm, load, with_profile=arguments.profile)
     agreement = compare(llm, reference) if reference else None
     if arguments.json:

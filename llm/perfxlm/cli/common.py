@@ -53,12 +53,12 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def open_llm(arguments: argparse.Namespace, **engine_args: Any) -> LLM:
-    """The LLM that the arguments describe, with `engine_args` beside them."""
+def open_llm(arguments: argparse.Namespace, **more: Any) -> LLM:
+    """The LLM that the arguments describe, with `more` arguments of its own."""
     from perfxlm.llm import LLM
 
     given = {name: value for name in _ENGINE_OPTIONS if (value := getattr(arguments, name)) is not None}
-    options = {**engine_args, **given}
+    options = {**more, **given}
     return LLM(arguments.model, device=arguments.device, fallback=arguments.fallback, **options)
 
 
