@@ -17,8 +17,8 @@ PREFILL, DECODE = "prefill", "decode"
 class Model:
     """A model as each kind of engine opens it, and how it is run.
 
-    `name` is ours: a file, a folder or a package; `options`: what `perfxlm bench` is told of it. `openvino`: its folder in
-    OpenVINO's own format, if there is one.
+    `name` is ours: a file, a folder or a package; `options`: what `perfxlm bench` is told of it; `openvino`: its folder
+    in OpenVINO's own format, if there is one.
     """
 
     name: str
