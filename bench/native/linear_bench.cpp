@@ -122,7 +122,7 @@ class Linear {
  public:
   Linear(const PxVariant& variant, const Case& shape, int64_t tokens, int64_t format, int64_t copies)
       : kernel_(kernel_of(variant, "linear")),
-        bytes_(perfx_packed_bytes(shape.dtype, shape.rows, shape.columns)),
+        bytes_(perfx_packed_bytes(shape.dtype, PX_TILE16, shape.rows, shape.columns)),
         copies_(copies),
         weights_(bytes_ * copies),
         x_(tokens * shape.columns * 4),
@@ -153,7 +153,7 @@ class Linear {
 };
 
 void bench_one_token(const PxVariant& variant, const Case& shape, int64_t format) {
-  const int64_t bytes = perfx_packed_bytes(shape.dtype, shape.rows, shape.columns);
+  const int64_t bytes = perfx_packed_bytes(shape.dtype, PX_TILE16, shape.rows, shape.columns);
   Linear linear(variant, shape, 1, format, bytes < kCold ? kCold / bytes : 1);
   Bytes other(kCold);
   const int64_t read = bytes < kCold ? bytes / 64 : kCold / 64;

@@ -17,7 +17,6 @@ from perfxapi.native.library import NativeLibrary, address, check
 from perfxapi.native.segment import NativeSegment
 from perfxapi.settings import settings
 
-_TILE16 = 1
 _TILE_ROWS = 16
 _PACKED_AT_ONCE = 16 << 20
 """Bytes of a weight that are packed before its pages are released."""
@@ -104,13 +103,13 @@ class NativeBackend(NativeCalls):
         packed = self.will_pack(op, index, view)
         super().fill_operand(tensor, op, index, view, with_data=with_data and not packed)
         if packed:
-            tensor.layout = _TILE16
+            tensor.layout = self._packed_layout(view)
             if with_data:
                 tensor.data = address(view.buffer.derived[self._pack_key])
 
     @property
     def _pack_key(self) -> tuple[str, str]:
-        return "tile16", self.name
+        return "packed", self.name
 
     def will_pack(self, op: str, index: int, view: View) -> bool:
         """Whether an operand is a weight that this backend reads as tiles."""
@@ -121,7 +120,10 @@ class NativeBackend(NativeCalls):
         return index >= _FIRST_WEIGHT.get(op, index + 1) and self._packed_bytes(view) >= 0
 
     def _packed_bytes(self, view: View) -> int:
-        return int(self.library.lib.perfx_packed_bytes(view.dtype.code, *view.shape))
+        return int(self.library.lib.perfx_packed_bytes(view.dtype.code, self._packed_layout(view), *view.shape))
+
+    def _packed_layout(self, view: View) -> int:
+        return int(self.library.lib.perfx_packed_layout(view.dtype.code, *view.shape))
 
     def prepare(self, call: OpCall) -> None:
         """Packs the constant weights of a call, once for each."""
@@ -138,16 +140,16 @@ class NativeBackend(NativeCalls):
         Rows are released before the next ones are read, so that original and tiles are never in memory together.
         """
         buffer, rows = view.buffer, int(view.shape[0])
-        columns = int(view.shape[1])
+        columns, layout = int(view.shape[1]), self._packed_layout(view)
         packed = HostAllocator().allocate(self._packed_bytes(view))  # first: an original on demand leaves no hole below
         source = buffer.readable(HOST)[0]
         row_bytes = view.dtype.row_bytes(columns)
         step = max(_PACKED_AT_ONCE // row_bytes // _TILE_ROWS, 1) * _TILE_ROWS
         for first in range(0, rows, step):
             count = min(step, rows - first)
-            done = self.library.lib.perfx_packed_bytes(view.dtype.code, first, columns) if first else 0
+            rows_from = address(source, first * row_bytes)
             status = self.library.lib.perfx_pack(
-                self.pool, view.dtype.code, count, columns, address(source, first * row_bytes), address(packed, done)
+                self.pool, view.dtype.code, layout, rows, columns, first, count, rows_from, address(packed)
             )
             check(status, f"packing {buffer.name or view.dtype.name} on {self.device}")
             buffer.release_original()

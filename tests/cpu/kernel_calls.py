@@ -16,6 +16,7 @@ from perfxapi.dtypes import DType
 from perfxapi.native import NativeLibrary
 
 OK, UNSUPPORTED, INVALID_ARGUMENT = 0, 1, 2
+STRIDED, TILE16, SPLIT16 = range(3)
 GUARD_BYTES = 256
 GUARD = 0xA5
 
@@ -50,20 +51,21 @@ class Packed:
     dtype: DType
     shape: tuple[int, int]
     tiles: np.ndarray
+    layout: int
 
 
-def pack(rows: np.ndarray, dtype: DType, num_threads: int = 2) -> Packed:
+def pack(rows: np.ndarray, dtype: DType, num_threads: int = 2, layout: int = TILE16) -> Packed:
     """Packs rows (uint8 [N, row_bytes] of a quantized dtype, else values [N, K] of the dtype's NumPy type)."""
     lib, ffi = library().lib, library().ffi
     columns = rows.shape[1] // dtype.block_bytes * dtype.block_size if dtype.is_quantized else rows.shape[1]
     source = np.ascontiguousarray(rows)
-    nbytes = lib.perfx_packed_bytes(dtype.code, len(rows), columns)
+    nbytes = lib.perfx_packed_bytes(dtype.code, layout, len(rows), columns)
     assert nbytes >= 0
     tiles = aligned_bytes(nbytes + GUARD_BYTES)
     pointers = [ffi.cast("void*", array.ctypes.data) for array in (source, tiles)]
-    assert lib.perfx_pack(pool(num_threads), dtype.code, len(rows), columns, *pointers) == OK
+    assert lib.perfx_pack(pool(num_threads), dtype.code, layout, len(rows), columns, 0, len(rows), *pointers) == OK
     assert (tiles[nbytes:] == GUARD).all()
-    return Packed(source, dtype, (len(rows), columns), tiles[:nbytes])
+    return Packed(source, dtype, (len(rows), columns), tiles[:nbytes], layout)
 
 
 def unpack(packed: Packed, num_threads: int = 2) -> np.ndarray:
@@ -71,7 +73,7 @@ def unpack(packed: Packed, num_threads: int = 2) -> np.ndarray:
     lib, ffi = library().lib, library().ffi
     rows = np.empty_like(packed.rows)
     pointers = [ffi.cast("void*", array.ctypes.data) for array in (packed.tiles, rows)]
-    assert lib.perfx_unpack(pool(num_threads), packed.dtype.code, *packed.shape, *pointers) == OK
+    assert lib.perfx_unpack(pool(num_threads), packed.dtype.code, packed.layout, *packed.shape, *pointers) == OK
     return rows
 
 
@@ -96,7 +98,7 @@ def _fill(tensor: Any, operand: Operand, with_data: bool) -> None:
         tensor.dtype, shape = operand.dtype.code, operand.shape
         array = operand.tiles if isinstance(operand, Packed) else operand.rows
         strides = array.strides if isinstance(operand, Stored) else (0, 0)
-        tensor.layout = int(isinstance(operand, Packed))
+        tensor.layout = operand.layout if isinstance(operand, Packed) else STRIDED
     tensor.ndim = len(shape)
     for axis, size in enumerate(shape):
         tensor.shape[axis], tensor.strides[axis] = size, strides[axis]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_calls import library, pack, unpack
+from kernel_calls import TILE16, library, pack, unpack
 from test_linear import FLOATS, QUANTIZED, random_blocks, random_weight
 
 from perfxapi import dtypes, quantization
@@ -79,11 +79,11 @@ def test_q4_k_lies_as_documented() -> None:
 
 def test_sizes() -> None:
     lib = library().lib
-    assert lib.perfx_packed_bytes(dtypes.q5_0.code, 17, 640) == 2 * 20 * 352
-    assert lib.perfx_packed_bytes(dtypes.q4_k.code, 16, 512) == 2 * 2368
-    assert lib.perfx_packed_bytes(dtypes.float16.code, 1, 3) == 96
-    assert lib.perfx_packed_bytes(dtypes.q8_0.code, 0, 32) == 0
-    assert lib.perfx_packed_bytes(dtypes.q4_k.code, 16, 128) == -1
-    assert lib.perfx_packed_bytes(dtypes.int8.code, 16, 32) == -1
-    assert lib.perfx_packed_bytes(dtypes.q8_0.code, -1, 32) == -1
-    assert lib.perfx_packed_bytes(dtypes.q8_0.code, 1 << 62, 1 << 20) == -1
+    assert lib.perfx_packed_bytes(dtypes.q5_0.code, TILE16, 17, 640) == 2 * 20 * 352
+    assert lib.perfx_packed_bytes(dtypes.q4_k.code, TILE16, 16, 512) == 2 * 2368
+    assert lib.perfx_packed_bytes(dtypes.float16.code, TILE16, 1, 3) == 96
+    assert lib.perfx_packed_bytes(dtypes.q8_0.code, TILE16, 0, 32) == 0
+    assert lib.perfx_packed_bytes(dtypes.q4_k.code, TILE16, 16, 128) == -1
+    assert lib.perfx_packed_bytes(dtypes.int8.code, TILE16, 16, 32) == -1
+    assert lib.perfx_packed_bytes(dtypes.q8_0.code, TILE16, -1, 32) == -1
+    assert lib.perfx_packed_bytes(dtypes.q8_0.code, TILE16, 1 << 62, 1 << 20) == -1

@@ -28,7 +28,9 @@ class Stepper:
         max_len: int,
         block_size: int = 16,
         max_tokens: int = 256,
+        hidden_only: bool = False,
     ) -> None:
+        """With `hidden_only` a step gives the last hidden states instead of logits."""
         self._block_size = block_size
         max_blocks = -(-max_len // block_size)
         blocks = np.random.default_rng(0).permutation(num_requests * max_blocks).astype(np.int32)
@@ -36,7 +38,9 @@ class Stepper:
         self._lengths = [0] * num_requests
         with px.use_device(device, fallback="allow"):
             kv = [_caches(model, layer, len(blocks), block_size) for layer in range(len(model.kv_specs))]
-            graph = px.graph.trace(lambda **arrays: _forward(model, kv, **arrays), Batch.input_specs(max_blocks))
+            graph = px.graph.trace(
+                lambda **arrays: _forward(model, kv, hidden_only, **arrays), Batch.input_specs(max_blocks)
+            )
             bounds = {"num_tokens": max_tokens, "num_outputs": max_tokens, "num_requests": num_requests}
             bounds["num_requests_plus_one"] = num_requests + 1
             self.executable = px.graph.compile(graph, bounds=bounds)
@@ -46,7 +50,9 @@ class Stepper:
         self._lengths = [0] * len(self._lengths)
 
     def __call__(self, chunks: Sequence[Chunk]) -> list[Floats]:
-        """Runs one step over chunks of different requests; gives each chunk's logits [tokens, vocab_size]."""
+        """Runs one step over chunks of different requests.
+
+        Gives each chunk's logits [tokens, vocab_size], or hidden states."""
         requests = [request for request, _ in chunks]
         counts = [len(tokens) for _, tokens in chunks]
         positions = [np.arange(self._lengths[request], self._lengths[request] + len(t)) for request, t in chunks]
@@ -63,7 +69,7 @@ class Stepper:
             "output_rows": np.arange(sum(counts)),
         }
         outputs = self.executable(**{name: values.astype(np.int32) for name, values in arrays.items()})
-        return np.split(np.array(outputs["logits"]), np.cumsum(counts)[:-1])
+        return np.split(np.array(outputs["rows"]), np.cumsum(counts)[:-1])
 
     def _slots(self, request: int, positions: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
         blocks: npt.NDArray[np.int_] = self._block_table[request][positions // self._block_size]
@@ -79,7 +85,9 @@ def _caches(model: Decoder, layer: int, num_blocks: int, block_size: int) -> tup
     )
 
 
-def _forward(model: Decoder, kv: list[tuple[px.Array, px.Array]], **arrays: px.Array) -> dict[str, px.Array]:
+def _forward(
+    model: Decoder, kv: list[tuple[px.Array, px.Array]], hidden_only: bool, **arrays: px.Array
+) -> dict[str, px.Array]:
     batch = Batch(**arrays)
     rows = px.nn.take_rows(model.hidden(batch, kv), batch.output_rows)
-    return {"logits": model.logits(rows)}
+    return {"rows": rows if hidden_only else model.logits(rows)}

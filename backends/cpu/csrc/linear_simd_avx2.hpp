@@ -40,16 +40,49 @@ struct Simd {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
   }
 
+  static F32 broadcast_float16(const Byte* from) {
+    return _mm256_cvtph_ps(_mm_set1_epi16(load_unaligned<int16_t>(from)));
+  }
+  static void widen_nibbles(const Byte* from, F32* numbers) {
+    const __m128i both = _mm_loadu_si128((const __m128i*)from), fifteen = _mm_set1_epi8(15);
+    const __m128i low = _mm_and_si128(both, fifteen), high = _mm_and_si128(_mm_srli_epi16(both, 4), fifteen);
+    numbers[0] = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(low));
+    numbers[1] = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(low, 8)));
+    numbers[2] = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(high));
+    numbers[3] = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(high, 8)));
+  }
+
   static F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
   static F32 multiply(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
   static F32 fused(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
   static F32 negate(F32 a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
+  static F32 absolute(F32 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   static F32 to_float(I32 a) { return _mm256_cvtepi32_ps(a); }
 
   static Codes load_codes(const Byte* from) { return _mm256_loadu_si256((const __m256i*)from); }
   static void store_codes(Byte* to, Codes codes) { _mm256_storeu_si256((__m256i*)to, codes); }
   static Codes low_nibbles(Codes both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
   static Codes high_nibbles(Codes both) { return low_nibbles(_mm256_srli_epi16(both, 4)); }
+  static Codes join_nibbles(Codes high, Codes low) { return _mm256_or_si256(_mm256_slli_epi16(high, 4), low); }
+  static void transpose(const Byte* rows, int64_t row_bytes, Codes* vectors) {
+    for (int half = 0; half < 2; ++half, rows += 32, vectors += 8) {
+      __m256i pairs[8], fours[8];
+      for (int i = 0; i < 8; i += 2) {
+        const __m256i even = load_codes(rows + i * row_bytes), odd = load_codes(rows + (i + 1) * row_bytes);
+        pairs[i] = _mm256_unpacklo_epi32(even, odd);
+        pairs[i + 1] = _mm256_unpackhi_epi32(even, odd);
+      }
+      for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; ++j) {
+          fours[i + 2 * j] = _mm256_unpacklo_epi64(pairs[i + j], pairs[i + 2 + j]);
+          fours[i + 2 * j + 1] = _mm256_unpackhi_epi64(pairs[i + j], pairs[i + 2 + j]);
+        }
+      for (int i = 0; i < 4; ++i) {
+        vectors[i] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20);
+        vectors[i + 4] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31);
+      }
+    }
+  }
   static Codes add_fifth_bits(Codes codes, const Byte* bits) {
     /* Each byte of the 32 bits goes to eight bytes, each of which keeps its own bit. */
     const __m256i spread = _mm256_shuffle_epi8(

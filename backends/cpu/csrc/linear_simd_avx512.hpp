@@ -47,16 +47,55 @@ struct Simd {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
   }
 
+  static F32 broadcast_float16(const Byte* from) {
+    return _mm512_cvtph_ps(_mm256_set1_epi16(load_unaligned<int16_t>(from)));
+  }
+  static void widen_nibbles(const Byte* from, F32* numbers) {
+    const __m128i both = _mm_loadu_si128((const __m128i*)from), fifteen = _mm_set1_epi8(15);
+    numbers[0] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(both, fifteen)));
+    numbers[1] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(_mm_srli_epi16(both, 4), fifteen)));
+  }
+
   static F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
   static F32 multiply(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
   static F32 fused(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
   static F32 negate(F32 a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+  static F32 absolute(F32 a) { return _mm512_abs_ps(a); }
   static F32 to_float(I32 a) { return _mm512_cvtepi32_ps(a); }
 
   static Codes load_codes(const Byte* from) { return _mm512_loadu_si512(from); }
   static void store_codes(Byte* to, Codes codes) { _mm512_storeu_si512(to, codes); }
   static Codes low_nibbles(Codes both) { return _mm512_and_si512(both, _mm512_set1_epi8(15)); }
   static Codes high_nibbles(Codes both) { return low_nibbles(_mm512_srli_epi16(both, 4)); }
+  static Codes join_nibbles(Codes high, Codes low) { return _mm512_or_si512(_mm512_slli_epi16(high, 4), low); }
+  static void transpose(const Byte* rows, int64_t row_bytes, Codes* vectors) {
+    __m512i pairs[16], fours[16], eights[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 2) {
+      const __m512i even = load_codes(rows + i * row_bytes), odd = load_codes(rows + (i + 1) * row_bytes);
+      pairs[i] = _mm512_unpacklo_epi32(even, odd);
+      pairs[i + 1] = _mm512_unpackhi_epi32(even, odd);
+    }
+    /* fours[i + c]: of rows i .. i + 3, columns c, 4 + c, 8 + c, 12 + c, one in each quarter */
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 4)
+      for (int j = 0; j < 2; ++j) {
+        fours[i + 2 * j] = _mm512_unpacklo_epi64(pairs[i + j], pairs[i + 2 + j]);
+        fours[i + 2 * j + 1] = _mm512_unpackhi_epi64(pairs[i + j], pairs[i + 2 + j]);
+      }
+    /* eights[i + c]: columns c, 8 + c of rows i .. i + 7; eights[i + 4 + c]: columns 4 + c, 12 + c */
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 8)
+      for (int c = 0; c < 4; ++c) {
+        eights[i + c] = _mm512_shuffle_i32x4(fours[i + c], fours[i + 4 + c], 0x88);
+        eights[i + 4 + c] = _mm512_shuffle_i32x4(fours[i + c], fours[i + 4 + c], 0xdd);
+      }
+#pragma GCC unroll 16
+    for (int c = 0; c < 8; ++c) {
+      vectors[c] = _mm512_shuffle_i32x4(eights[c], eights[8 + c], 0x88);
+      vectors[c + 8] = _mm512_shuffle_i32x4(eights[c], eights[8 + c], 0xdd);
+    }
+  }
   static Codes add_fifth_bits(Codes codes, const Byte* bits) {
     return _mm512_mask_add_epi8(codes, load_unaligned<uint64_t>(bits), codes, _mm512_set1_epi8(16));
   }

@@ -109,7 +109,8 @@ struct Weight {
   std::vector<char> memory;
   PxTensor tensor;
 
-  Weight(int32_t dtype_in, int64_t rows_in, PxPool* pool, uint64_t seed) : dtype(dtype_in), rows(rows_in) {
+  Weight(int32_t dtype_in, int64_t rows_in, PxPool* pool, uint64_t seed, int32_t layout = PX_TILE16)
+      : dtype(dtype_in), rows(rows_in) {
     const PxBlock block = perfx_block(dtype);
     row_bytes = kColumns / block.columns * block.row_bytes;
     raw.resize(size_t(rows * row_bytes));
@@ -120,17 +121,17 @@ struct Weight {
       if (dtype == PX_Q4_K) raw[size_t(start + 3)] &= 0xbf;
       raw[size_t(start + (dtype == PX_Q6_K ? 209 : 1))] &= 0xbf;
     }
-    memory.resize(size_t(perfx_packed_bytes(dtype, rows, kColumns)) + 64);
+    memory.resize(size_t(perfx_packed_bytes(dtype, layout, rows, kColumns)) + 64);
     void* packed = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t(63));
-    CHECK(perfx_pack(pool, dtype, rows, kColumns, raw.data(), packed) == PX_OK);
-    tensor = PxTensor{packed, dtype, PX_TILE16, 2, PX_CONTIGUOUS, {rows, kColumns}, {}};
+    CHECK(perfx_pack(pool, dtype, layout, rows, kColumns, 0, rows, raw.data(), packed) == PX_OK);
+    tensor = PxTensor{packed, dtype, layout, 2, PX_CONTIGUOUS, {rows, kColumns}, {}};
     check_unpacking(pool);
   }
   const unsigned char* row(int64_t index) const { return raw.data() + index * row_bytes; }
 
   void check_unpacking(PxPool* pool) const {
     std::vector<unsigned char> back(raw.size());
-    CHECK(perfx_unpack(pool, dtype, rows, kColumns, tensor.data, back.data()) == PX_OK);
+    CHECK(perfx_unpack(pool, dtype, tensor.layout, rows, kColumns, tensor.data, back.data()) == PX_OK);
     CHECK(back == raw);
   }
 };
@@ -146,9 +147,9 @@ std::vector<float> reference(const Weight& weight, const std::vector<float>& x, 
 
 // ---- tests
 
-void test_linear(int32_t dtype, PxPool* pool) {
+void test_linear(int32_t dtype, PxPool* pool, int32_t layout = PX_TILE16) {
   constexpr int64_t kRows = 37, kTokens = 14;
-  const Weight weight(dtype, kRows, pool, uint64_t(dtype));
+  const Weight weight(dtype, kRows, pool, uint64_t(dtype), layout);
   std::vector<float> x = random_floats(kTokens * kColumns, 7);
   for (int64_t format = 1; format <= 2; ++format) {
     const std::vector<float> expected = reference(weight, x, kTokens, format);
@@ -183,9 +184,9 @@ void test_gated_linear_is_the_gate_of_two_products(PxPool* pool) {
   }
 }
 
-void test_vocab_topk_takes_the_largest(PxPool* pool) {
-  constexpr int64_t kRows = 700, kTokens = 3, kTop = 20;
-  const Weight head(PX_Q8_0, kRows, pool, 5);
+void test_vocab_topk_takes_the_largest(PxPool* pool, int32_t layout) {
+  constexpr int64_t kRows = 1700, kTokens = 3, kTop = 20;
+  const Weight head(PX_Q8_0, kRows, pool, 5, layout);
   std::vector<float> x = random_floats(kTokens * kColumns, 11);
   const std::vector<float> logits = reference(head, x, kTokens, 2);
   for (const Candidate& candidate : kernels_of("vocab_topk")) {
@@ -237,7 +238,8 @@ int main() {
     for (int32_t dtype : kFormats) test_linear(dtype, pool.pool);
     for (int32_t dtype : kFormats) test_embedding_decodes_rows(dtype, pool.pool);
     test_gated_linear_is_the_gate_of_two_products(pool.pool);
-    test_vocab_topk_takes_the_largest(pool.pool);
+    test_linear(PX_Q8_0, pool.pool, PX_SPLIT16);
+    for (int32_t layout : {PX_TILE16, PX_SPLIT16}) test_vocab_topk_takes_the_largest(pool.pool, layout);
   }
   std::puts("ok");
   return 0;

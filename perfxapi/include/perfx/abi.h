@@ -64,7 +64,8 @@ typedef enum PxDType {
 /* How the bytes of an operand are arranged. */
 typedef enum PxLayout {
   PX_STRIDED = 0, /* shape and strides say all; a quantized row is its blocks, one after another */
-  PX_TILE16 = 1   /* weights, 16 rows interleaved: see perfx/packing.h */
+  PX_TILE16 = 1,  /* weights, 16 rows interleaved: see perfx/packing.h */
+  PX_SPLIT16 = 2  /* a vocabulary in PX_Q8_0, each code split into two nibbles: see perfx/packing.h */
 } PxLayout;
 
 #define PX_CONTIGUOUS 1
@@ -76,7 +77,7 @@ typedef struct PxTensor {
   int32_t ndim;
   int32_t flags; /* PX_CONTIGUOUS: in a command list, strides follow from the resolved shape */
   int64_t shape[PERFX_MAX_NDIM];
-  int64_t strides[PERFX_MAX_NDIM]; /* bytes; meaningless for PX_TILE16 */
+  int64_t strides[PERFX_MAX_NDIM]; /* bytes; meaningless for packed weights */
 } PxTensor;
 
 typedef union PxAttr {

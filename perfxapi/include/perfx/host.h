@@ -56,11 +56,17 @@ int32_t perfx_list_run(PxPool* pool, PxList* list, int32_t first, int32_t last, 
 void perfx_list_profile(PxList* list, int32_t enabled);
 const int64_t* perfx_list_node_ns(const PxList* list);
 
-/* ---- packing: PX_STRIDED rows (contiguous) to PX_TILE16 and back, losslessly. See perfx/packing.h for the layout. */
-/* Bytes of a [rows, columns] weight in PX_TILE16; -1 where the dtype or the shape cannot be packed. */
-int64_t perfx_packed_bytes(int32_t dtype, int64_t rows, int64_t columns);
-int32_t perfx_pack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, const void* source, void* packed);
-int32_t perfx_unpack(PxPool* pool, int32_t dtype, int64_t rows, int64_t columns, const void* packed, void* rows_out);
+/* ---- packing: PX_STRIDED rows (contiguous) to a PxLayout of packed weights and back, losslessly. See perfx/packing.h.
+ */
+/* The layout in which this library's kernels like a weight best. */
+int32_t perfx_packed_layout(int32_t dtype, int64_t rows, int64_t columns);
+/* Bytes of a packed [rows, columns] weight; -1 where the dtype or the shape does not go with the layout. */
+int64_t perfx_packed_bytes(int32_t dtype, int32_t layout, int64_t rows, int64_t columns);
+/* Packs rows first .. first + count - 1 (`first` a multiple of 16), which `source` begins with. */
+int32_t perfx_pack(PxPool* pool, int32_t dtype, int32_t layout, int64_t rows, int64_t columns, int64_t first,
+                   int64_t count, const void* source, void* packed);
+int32_t perfx_unpack(PxPool* pool, int32_t dtype, int32_t layout, int64_t rows, int64_t columns, const void* packed,
+                     void* rows_out);
 /* cdef: end */
 
 #if defined(__GNUC__)

@@ -117,10 +117,11 @@ inline T* row_of(const PxTensor& tensor, int64_t row) {
   return reinterpret_cast<T*>(static_cast<Byte*>(tensor.data) + row * tensor.strides[0]);
 }
 
-/* A matrix of weights in PX_TILE16. */
+/* A matrix of packed weights. */
 struct Weight {
   const Byte* data;
   int32_t dtype;
+  bool is_split; /* PX_SPLIT16, not PX_TILE16 */
   int64_t rows;
   int64_t columns;
   int64_t tile_bytes;
@@ -129,22 +130,36 @@ struct Weight {
   explicit Weight(const PxTensor& tensor)
       : data(static_cast<const Byte*>(tensor.data)),
         dtype(tensor.dtype),
+        is_split(tensor.layout == PX_SPLIT16),
         rows(tensor.shape[0]),
         columns(tensor.shape[1]),
-        tile_bytes(perfx_tile_bytes(tensor.dtype, tensor.shape[1])) {}
+        tile_bytes(is_split ? perfx_split_tile_bytes(columns) : perfx_tile_bytes(dtype, columns)) {}
 
+  /* Columns that a source of weights reads at once. */
+  int64_t block_columns() const { return is_split ? PERFX_SPLIT_COLUMNS : perfx_block(dtype).columns; }
   int64_t num_tiles() const { return (rows + kTileRows - 1) / kTileRows; }
   int num_rows(int64_t tile) const { return int(smaller<int64_t>(rows - tile * kTileRows, kTileRows)); }
   const Byte* tile(int64_t index) const { return data + index * tile_bytes; }
+  /* Of a split weight: where a row's low halves, a tile's scales and a tile's norms begin. */
+  const Byte* low_halves(int64_t row) const {
+    return data + num_tiles() * tile_bytes + row * perfx_split_row_bytes(columns);
+  }
+  const Byte* scales(int64_t index) const { return tile(index) + columns / 32 * 256; }
+  const Byte* norms(int64_t index) const { return tile(index) + columns / 32 * 288; }
 };
 
 inline bool is_quantized(int32_t dtype) { return dtype >= PX_Q4_0; }
 
+inline bool is_packed_weight(const PxTensor& tensor) {
+  const PxBlock block = perfx_block(tensor.dtype);
+  if (!is_matrix(tensor) || block.columns == 0) return false;
+  if (tensor.layout == PX_SPLIT16) return tensor.dtype == PX_Q8_0 && tensor.shape[1] % PERFX_SPLIT_COLUMNS == 0;
+  return tensor.layout == PX_TILE16 && tensor.shape[1] % block.columns == 0;
+}
+
 /* Can a tile kernel multiply this weight with activations of that format? Float weights take float activations only. */
 inline bool is_weight(const PxTensor& tensor, int64_t columns, int64_t format) {
-  const PxBlock block = perfx_block(tensor.dtype);
-  if (tensor.layout != PX_TILE16 || !is_matrix(tensor) || block.columns == 0) return false;
-  if (tensor.shape[1] != columns || columns % block.columns != 0) return false;
+  if (!is_packed_weight(tensor) || tensor.shape[1] != columns) return false;
   return format == kFloat32 || (is_quantized(tensor.dtype) && (format == kInt8 || format == kInt16));
 }
 

@@ -19,7 +19,7 @@ inline bool fits_embedding(const PxCall* call) {
   if (block.columns == 0 || !is_matrix(table) || table.shape[1] % block.columns != 0) return false;
   const bool has_floats = block.columns == 1;
   if (table.layout == PX_STRIDED && has_floats && !has_contiguous_rows(table, block.row_bytes)) return false;
-  if (table.layout != PX_STRIDED && table.layout != PX_TILE16) return false;
+  if (table.layout != PX_STRIDED && !is_packed_weight(table)) return false;
   return is_matrix_of_rows(y, PX_FLOAT32) && has_shape(y, tokens.shape[0], table.shape[1]);
 }
 
@@ -34,25 +34,30 @@ inline bool has_only_valid_tokens(const PxTensor& tokens, int64_t num_rows) {
   return valid;
 }
 
-/* y = the row's values * scale. A row as stored is first put, block by block, in the first row of a tile's block. */
+/* y = the row's values * scale. A row that is not in tiles is first put, block by block, in the first row of one. */
 template <int32_t dtype>
 void write_row(const PxTensor& table, int64_t row, float scale, float* y) {
   const PxBlock block = perfx_block(dtype);
   const int values_per_part = block.columns == 1 ? 1 : 32, num_parts = block.columns / values_per_part;
   const bool is_packed = table.layout == PX_TILE16;
+  const bool is_split = table.layout == PX_SPLIT16;
   const int lane = is_packed ? int(row % kTileRows) : 0;
-  const Byte* from = is_packed ? Weight(table).tile(row / kTileRows) : row_of<const Byte>(table, row);
+  const Byte* from = is_packed  ? Weight(table).tile(row / kTileRows)
+                     : is_split ? nullptr
+                                : row_of<const Byte>(table, row);
   Byte single[3360]; /* the largest block of a tile */
+  Byte joined[34];   /* a block of Q8_0 */
   for (int64_t k = 0; k < table.shape[1]; k += block.columns) {
     const Byte* tile = from;
+    if (is_split) SplitBlock(Weight(table), row, k / block.columns).unpack(joined);
     if (!is_packed) {
       std::memset(single, 0, size_t(block.tile_bytes));
-      Format<dtype>::pack(from, single, 0);
+      Format<dtype>::pack(is_split ? joined : from, single, 0);
       tile = single;
     }
     for (int part = 0; part < num_parts; ++part)
       Format<dtype>::values(tile, part, lane, y + k + part * values_per_part);
-    from += is_packed ? block.tile_bytes : block.row_bytes;
+    if (!is_split) from += is_packed ? block.tile_bytes : block.row_bytes;
   }
   for (int64_t k = 0; k < table.shape[1]; ++k) y[k] *= scale;
 }

@@ -243,6 +243,45 @@ struct Format<PX_INT4_G128> {
   }
 };
 
+/* PX_SPLIT16: one block of a row. The low halves have their place in `low`, 16 bytes. */
+struct SplitBlock {
+  Byte* high;
+  Byte* scale;
+  Byte* low;
+
+  SplitBlock(const Weight& weight, int64_t row, int64_t block)
+      : high(const_cast<Byte*>(weight.tile(row / kTileRows)) + 256 * block + 4 * (row % kTileRows)),
+        scale(const_cast<Byte*>(weight.scales(row / kTileRows)) + 32 * block + 2 * (row % kTileRows)),
+        low(const_cast<Byte*>(weight.low_halves(row)) + 16 * block) {}
+
+  void pack(const Byte* block) const {
+    copy16(block, scale);
+    for (int v = 0; v < 4; ++v) {
+      const uint32_t first = load32(block + 2 + 4 * v) ^ Format<PX_Q8_0>::kSign;
+      const uint32_t last = load32(block + 18 + 4 * v) ^ Format<PX_Q8_0>::kSign;
+      store32(high + 64 * v, (first >> 4 & kNibble) | (last & ~kNibble));
+      store32(low + 4 * v, (first & kNibble) | (last & kNibble) << 4);
+    }
+  }
+  void unpack(Byte* block) const {
+    copy16(scale, block);
+    for (int v = 0; v < 4; ++v) {
+      const uint32_t above = load32(high + 64 * v), below = load32(low + 4 * v);
+      store32(block + 2 + 4 * v, ((above & kNibble) << 4 | (below & kNibble)) ^ Format<PX_Q8_0>::kSign);
+      store32(block + 18 + 4 * v, ((above & ~kNibble) | (below >> 4 & kNibble)) ^ Format<PX_Q8_0>::kSign);
+    }
+  }
+  /* Four times the squared norm of (low half - 7.5). */
+  int32_t squared_norm() const {
+    int32_t sum = 0;
+    for (int i = 0; i < 16; ++i) {
+      const int32_t first = 2 * (low[i] & 15) - 15, last = 2 * (low[i] >> 4) - 15;
+      sum += first * first + last * last;
+    }
+    return sum;
+  }
+};
+
 template <int bytes>
 struct FloatFormat {
   static void pack(const Byte* block, Byte* tile, int row) { std::memcpy(tile + bytes * row, block, bytes); }

@@ -28,9 +28,8 @@ class Product {
       : weight_(tensor),
         format_(format),
         many_(tokens > 1),
-        expands_(is_quantized(tensor.dtype) && (!Target::reads_packed(tokens) || format == kFloat32)),
-        packed_blocks_(weight_.columns / perfx_block(weight_.dtype).columns) {
-    num_blocks_ = format == kFloat32 ? weight_.columns : expands_ ? weight_.columns / kBlock : packed_blocks_;
+        expands_(is_quantized(tensor.dtype) && (!Target::reads_packed(tokens) || format == kFloat32)) {
+    num_blocks_ = weight_.columns / (format == kFloat32 ? 1 : expands_ ? kBlock : weight_.block_columns());
     tile_bytes_ = expands_ ? Target::expanded_bytes(weight_.dtype, format, weight_.columns) : weight_.tile_bytes;
   }
 
@@ -51,15 +50,24 @@ class Product {
   /* Where tiles first .. last - 1 can be read from; puts them in `scratch` if they are to be expanded. */
   const Byte* tiles(int64_t first, int64_t last, Byte* scratch) const {
     if (!expands_) return weight_.tile(first);
-    const ExpandFn expand = Target::expand(weight_.dtype, format_);
-    for (int64_t tile = first; tile < last; ++tile)
-      expand(weight_.tile(tile), packed_blocks_, scratch + (tile - first) * tile_bytes_);
+    const ExpandFn expand = Target::expand(weight_, format_);
+    for (int64_t tile = first; tile < last; ++tile) expand(weight_, tile, scratch + (tile - first) * tile_bytes_);
     return scratch;
+  }
+  /* The call of the tile kernel for one tile, whose weights are at `from`. */
+  TileTask task(const Byte* from, int64_t tile, const Byte* activations, float* results) const {
+    const Byte* low_halves = weight_.is_split ? weight_.low_halves(tile * kTileRows) : nullptr;
+    return {from, low_halves, num_blocks_, activations, results, correction_of(weight_.dtype), from, 0};
+  }
+  /* To the next tile. */
+  void advance(TileTask& task) const {
+    task.weights += tile_bytes_;
+    if (weight_.is_split) task.low_halves += kTileRows * perfx_split_row_bytes(weight_.columns);
   }
   TileFn tile_function(int tokens) const {
     if (format_ == kFloat32) return Target::float_product(expands_ ? int32_t{PX_FLOAT32} : weight_.dtype, tokens);
     return expands_ ? Target::expanded_product(weight_.dtype, format_, tokens)
-                    : Target::packed_product(weight_.dtype, format_, tokens);
+                    : Target::packed_product(weight_, format_, tokens);
   }
 
  private:
@@ -68,7 +76,7 @@ class Product {
   Weight weight_;
   ActivationFormat format_;
   bool many_, expands_;
-  int64_t packed_blocks_, num_blocks_, tile_bytes_;
+  int64_t num_blocks_, tile_bytes_;
 };
 
 /* The workspace of a call: prepared activations, then a scratch area for each thread's expanded tiles. */
@@ -139,16 +147,15 @@ void multiply_tiles(const Product<Target> (&products)[count], const Activations<
       const int64_t blocks = count * (last - first) * product.num_blocks();
       const int64_t share = product.expands() && blocks > 0 ? round_to_line(x.group_bytes(size) / blocks) : 0;
       functions[i] = product.tile_function(size);
-      tasks[i] = {
-          tiles[i], product.num_blocks(), x.group(token), results[i], correction_of(product.weight().dtype), ahead,
-          share};
+      tasks[i] = product.task(tiles[i], first, x.group(token), results[i]);
+      tasks[i].ahead_bytes = share;
     }
     for (int64_t tile = first; tile < last; ++tile) {
       for (int i = 0; i < count; ++i) {
         TileTask& task = tasks[i];
         task.ahead = ahead;
         functions[i](task);
-        task.weights += products[i].tile_bytes();
+        products[i].advance(task);
         ahead += task.ahead_bytes * task.num_blocks;
       }
       sink(tile, token, size, results);

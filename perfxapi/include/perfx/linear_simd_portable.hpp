@@ -57,9 +57,21 @@ struct Simd {
     return F32{float(int8_t(from[0])), float(int8_t(from[1])), float(int8_t(from[2])), float(int8_t(from[3]))};
   }
 
+  static F32 broadcast_float16(const Byte* from) { return broadcast_float(load_float16(from)); }
+  /* The low, then the high four bits of 16 bytes */
+  static void widen_nibbles(const Byte* from, F32* numbers) {
+    for (int i = 0; i < 16; ++i) {
+      numbers[i / 4][i % 4] = float(from[i] & 15);
+      numbers[4 + i / 4][i % 4] = float(from[i] >> 4);
+    }
+  }
+
   static F32 add(F32 a, F32 b) { return a + b; }
   static F32 multiply(F32 a, F32 b) { return a * b; }
   static F32 negate(F32 a) { return -a; }
+  static F32 absolute(F32 a) {
+    return F32{__builtin_fabsf(a[0]), __builtin_fabsf(a[1]), __builtin_fabsf(a[2]), __builtin_fabsf(a[3])};
+  }
   static F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
   /* a * b + c, rounded once */
   static F32 fused(F32 a, F32 b, F32 c) {
@@ -71,6 +83,14 @@ struct Simd {
   static void store_codes(Byte* to, Codes codes) { std::memcpy(to, &codes, sizeof(codes)); }
   static Codes low_nibbles(Codes both) { return both & 0x0f0f0f0f; }
   static Codes high_nibbles(Codes both) { return both >> 4 & 0x0f0f0f0f; }
+  /* 16 * high + low, of nibbles */
+  static Codes join_nibbles(Codes high, Codes low) { return high << 4 | low; }
+  /* Bytes 4 i .. 4 i + 3 of kLanes rows, `row_bytes` apart, to vector i, for i < 16. */
+  static void transpose(const Byte* rows, int64_t row_bytes, Codes* vectors) {
+    for (int i = 0; i < 16; ++i)
+      for (int lane = 0; lane < kLanes; ++lane)
+        vectors[i][lane] = load_unaligned<uint32_t>(rows + lane * row_bytes + 4 * i);
+  }
   /* Adds 16 where a bit is set: bit i of `bits` belongs to byte i. */
   static Codes add_fifth_bits(Codes codes, const Byte* bits) {
     const uint32_t rows = load_unaligned<uint16_t>(bits);

@@ -167,6 +167,34 @@ struct Source<Simd, PX_INT4_G128> {
   typename Simd::F32 minimum(int) const { return negative_zero; }
 };
 
+/* PX_SPLIT16: 128 columns at a time, for the low halves of a row come 64 bytes together and have to change places. */
+template <class Simd>
+struct SplitSource {
+  static constexpr int kBytes = 1024, kParts = 4, kScales = 1;
+  static constexpr bool kIsPacked = true, kOffset = true, kMinimum = false;
+  const Byte *high, *scales;
+  typename Simd::Codes low[16]; /* vector i: bytes 4 i .. 4 i + 3 of each row's 64 */
+
+  /* `tile` and `low_halves` are where a tile of `count` blocks begins. */
+  SplitSource(const Byte* tile, const Byte* low_halves, int64_t count, int64_t block, int lane)
+      : high(tile + kBytes * block + 4 * lane), scales(tile + kBytes * count + 128 * block + 2 * lane) {
+    const Byte* rows = low_halves + 64 * (count * lane + block);
+    Simd::transpose(rows, 64 * count, low);
+    /* The next tile's low halves; its other parts are near enough to the present ones. */
+    for (int row = 0; row < Simd::kLanes; ++row) __builtin_prefetch(rows + 64 * count * (kTileRows + row));
+  }
+  void codes(int part, typename Simd::Codes* codes) const {
+#pragma GCC unroll 16
+    for (int v = 0; v < 4; ++v) {
+      const auto above = Simd::load_codes(high + 256 * part + 64 * v), below = low[4 * part + v];
+      codes[v] = Simd::join_nibbles(Simd::low_nibbles(above), Simd::low_nibbles(below));
+      codes[v + 4] = Simd::join_nibbles(Simd::high_nibbles(above), Simd::high_nibbles(below));
+    }
+  }
+  typename Simd::F32 scale(int part, int) const { return Simd::widen_float16(scales + 32 * part); }
+  typename Simd::F32 minimum(int) const { return Simd::zero(); }
+};
+
 /* An expanded block of 32 columns: 8 groups of codes, then float32 scales, then float32 minimums, each [16]. */
 template <class Simd, int scales, bool offset, bool minimums>
 struct Expanded {
@@ -186,13 +214,46 @@ struct Expanded {
 template <class Simd, class Packed>
 using ExpandedOf = Expanded<Simd, Packed::kScales, Packed::kOffset, Packed::kMinimum>;
 
+/* ---- whole tiles, put into cache in the form that products with many tokens read */
+
+/* Walks over the packed tiles of a weight: at(block, lane) is the source of a block. */
 template <class Simd, int32_t dtype>
-void expand_tile(const Byte* tile, int64_t num_blocks, Byte* expanded) {
+struct TileBlocks {
   using Packed = Source<Simd, dtype>;
-  for (int64_t b = 0; b < num_blocks; ++b, tile += Packed::kBytes) {
-    prefetch(tile, Packed::kBytes);
+  const Byte* tile;
+  int64_t count;
+
+  TileBlocks(const Weight& weight, int64_t index)
+      : tile(weight.tile(index)), count(weight.columns / perfx_block(dtype).columns) {}
+  Packed at(int64_t block, int lane) const {
+    const Byte* from = tile + block * Packed::kBytes;
+    if (lane == 0) prefetch(from, Packed::kBytes);
+    return {from, lane};
+  }
+};
+template <class Simd>
+struct SplitBlocks {
+  using Packed = SplitSource<Simd>;
+  const Byte *tile, *low_halves;
+  int64_t count;
+
+  SplitBlocks(const Weight& weight, int64_t index)
+      : tile(weight.tile(index)),
+        low_halves(weight.low_halves(index * kTileRows)),
+        count(weight.columns / PERFX_SPLIT_COLUMNS) {}
+  Packed at(int64_t block, int lane) const {
+    if (lane == 0) prefetch(tile + block * Packed::kBytes, Packed::kBytes);
+    return {tile, low_halves, count, block, lane};
+  }
+};
+
+template <class Simd, class Blocks>
+void expand_tile(const Weight& weight, int64_t index, Byte* expanded) {
+  using Packed = typename Blocks::Packed;
+  const Blocks blocks(weight, index);
+  for (int64_t b = 0; b < blocks.count; ++b) {
     for (int lane = 0; lane < kTileRows; lane += Simd::kLanes) {
-      const Packed source(tile, lane);
+      const Packed source = blocks.at(b, lane);
       for (int part = 0; part < Packed::kParts; ++part) {
         Byte* to = expanded + (b * Packed::kParts + part) * ExpandedOf<Simd, Packed>::kBytes + 4 * lane;
         typename Simd::Codes codes[8];
@@ -207,14 +268,15 @@ void expand_tile(const Byte* tile, int64_t num_blocks, Byte* expanded) {
 }
 
 /* The float32 values of a tile of quantized weights, [columns][16]: what a product with float32 activations reads. */
-template <class Simd, int32_t dtype>
-void dequantize_tile(const Byte* tile, int64_t num_blocks, Byte* values) {
-  using Packed = Source<Simd, dtype>;
-  const auto offset = Simd::broadcast_float(-float(offset_of(dtype)));
-  for (int64_t b = 0; b < num_blocks * Packed::kParts; ++b, values += kBlock * kTileRows * 4) {
+template <class Simd, class Blocks>
+void dequantize_tile(const Weight& weight, int64_t index, Byte* values) {
+  using Packed = typename Blocks::Packed;
+  const Blocks blocks(weight, index);
+  const auto offset = Simd::broadcast_float(-float(offset_of(weight.dtype)));
+  for (int64_t b = 0; b < blocks.count * Packed::kParts; ++b, values += kBlock * kTileRows * 4) {
     const int part = int(b % Packed::kParts);
     for (int lane = 0; lane < kTileRows; lane += Simd::kLanes) {
-      const Packed source(tile + b / Packed::kParts * Packed::kBytes, lane);
+      const Packed source = blocks.at(b / Packed::kParts, lane);
       typename Simd::Codes codes[8];
       source.codes(part, codes);
       const auto minimum = source.minimum(part);

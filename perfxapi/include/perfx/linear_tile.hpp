@@ -13,7 +13,7 @@
 #define PERFX_LINEAR_TILE_HPP
 
 #include "perfx/kernels/math.hpp"
-#include "perfx/linear_sources.hpp"
+#include "perfx/linear_screen.hpp"
 
 #ifdef __clang__
 #pragma clang diagnostic push
@@ -30,6 +30,7 @@ enum Activation : int { kGeluTanh = 0, kSilu = 1 };
 /* One call of a tile kernel. */
 struct TileTask {
   const Byte* weights;     /* a packed or an expanded tile */
+  const Byte* low_halves;  /* those of a split tile, which lie apart */
   int64_t num_blocks;      /* of the packed format, or 32-column blocks when expanded, or columns of a float tile */
   const Byte* activations; /* the group's first byte */
   float* results;          /* [tokens][16] */
@@ -37,8 +38,21 @@ struct TileTask {
   const Byte* ahead;       /* what will be read after this tile: brought into the second-level cache meanwhile, */
   int64_t ahead_bytes;     /* so many bytes of it during each block */
 };
+template <class From>
+struct SourceAt {
+  static From make(const TileTask& task, int64_t block, int lane) {
+    return {task.weights + block * From::kBytes, lane};
+  }
+};
+template <class Simd>
+struct SourceAt<SplitSource<Simd>> {
+  static SplitSource<Simd> make(const TileTask& task, int64_t block, int lane) {
+    return {task.weights, task.low_halves, task.num_blocks, block, lane};
+  }
+};
+
 using TileFn = void (*)(const TileTask& task);
-using ExpandFn = void (*)(const Byte* tile, int64_t num_blocks, Byte* expanded);
+using ExpandFn = void (*)(const Weight& weight, int64_t tile, Byte* expanded);
 
 /* The tile kernel of one group size, source of weights and activation format. */
 template <class Simd, class From, ActivationFormat format, int tokens>
@@ -68,14 +82,14 @@ class TileKernel {
   static_assert(tokens % kBatch == 0 && kBatch * Dot::kChains <= Simd::kMaxChains, "whole batches that fit");
 
   static inline void add_blocks(const TileTask& task, int lane, F32* sums) {
-    const Byte* block = task.weights;
     const Byte* x = task.activations;
     const Byte* ahead = task.ahead;
-    for (int64_t b = 0; b < task.num_blocks; ++b, block += From::kBytes) {
+    for (int64_t b = 0; b < task.num_blocks; ++b) {
       if (!From::kIsPacked)
         for (const Byte* end = ahead + task.ahead_bytes; ahead < end; ahead += kCacheLine)
           __builtin_prefetch(ahead, 0, 2);
-      const From source(block, lane);
+      const From source = SourceAt<From>::make(task, b, lane);
+      const Byte* block = task.weights + b * From::kBytes;
       for (int part = 0; part < From::kParts; ++part, x += kPartBytes) {
         if (From::kIsPacked) prefetch(block + part * (From::kBytes / From::kParts), From::kBytes / From::kParts);
         add_part(source, part, x, task.correction, sums);
@@ -161,9 +175,10 @@ struct TileTarget {
     Simd::template round_block<format>(x, inverse, to, sums);
   }
   /* A group of at most 8 tokens times a packed tile. */
-  static TileFn packed_product(int32_t dtype, ActivationFormat format, int tokens) {
+  static TileFn packed_product(const Weight& weight, ActivationFormat format, int tokens) {
+    if (weight.is_split) return product<SplitSource<Simd>>(format, tokens);
     return for_quantized(
-        dtype, [&](auto constant) { return product<Source<Simd, decltype(constant)::value>>(format, tokens); });
+        weight.dtype, [&](auto constant) { return product<Source<Simd, decltype(constant)::value>>(format, tokens); });
   }
   /* A group of tokens times an expanded tile. */
   static TileFn expanded_product(int32_t dtype, ActivationFormat format, int tokens) {
@@ -180,10 +195,10 @@ struct TileTarget {
     });
   }
   /* From a packed tile to an expanded one; for float32 activations, to floats. */
-  static ExpandFn expand(int32_t dtype, ActivationFormat format) {
-    return for_quantized(dtype, [&](auto constant) -> ExpandFn {
-      return format == kFloat32 ? dequantize_tile<Simd, decltype(constant)::value>
-                                : expand_tile<Simd, decltype(constant)::value>;
+  static ExpandFn expand(const Weight& weight, ActivationFormat format) {
+    if (weight.is_split) return expand_blocks<SplitBlocks<Simd>>(format);
+    return for_quantized(weight.dtype, [&](auto constant) {
+      return expand_blocks<TileBlocks<Simd, decltype(constant)::value>>(format);
     });
   }
   static int64_t expanded_bytes(int32_t dtype, ActivationFormat format, int64_t columns) {
@@ -191,6 +206,15 @@ struct TileTarget {
     return columns / kBlock * for_quantized(dtype, [](auto constant) {
              return int64_t{ExpandedOf<Simd, Source<Simd, decltype(constant)::value>>::kBytes};
            });
+  }
+  /* Which rows of a vocabulary can still matter (linear_screen.hpp), for activations in int8 or int16. */
+  static void screen(ActivationFormat format, const Weight& weight, int64_t tile, const Byte* activations,
+                     const float* factors, float slack, Screened& out) {
+    format == kInt8 ? screen_tile<Simd, kInt8>(weight, tile, activations, factors, slack, out)
+                    : screen_tile<Simd, kInt16>(weight, tile, activations, factors, slack, out);
+  }
+  static float low_part(const Weight& weight, int64_t row, const float* values) {
+    return linear::low_part<Simd>(weight, row, values);
   }
   /* Bit i: !(values[i] <= bound), for 16 values; true for NaN. */
   static uint32_t not_below(const float* values, float bound) {
@@ -203,6 +227,10 @@ struct TileTarget {
   }
 
  private:
+  template <class Blocks>
+  static ExpandFn expand_blocks(ActivationFormat format) {
+    return format == kFloat32 ? dequantize_tile<Simd, Blocks> : expand_tile<Simd, Blocks>;
+  }
   /* Calls `function` with the group size as a type's constant. */
   template <int largest = kMaxTokens, class Function>
   static TileFn for_tokens(int tokens, Function function) {

@@ -30,6 +30,14 @@
  * Rows as stored (PX_STRIDED) are GGUF's blocks. INT4_G128 is asymmetric int4 as AWQ and GPTQ checkpoints have it, in
  * blocks of 67 bytes: scale f16; zero u8 (0 to 15); 4 x 16 bytes, byte j of which holds the code of column 32 v + j in
  * its low four bits and that of column 32 v + 16 + j in the high ones.
+ *
+ * PX_SPLIT16: the same for a vocabulary in Q8_0 whose columns are a multiple of 128. Its codes (int8 + 128) are split
+ * into a high and a low nibble, so that most rows can be ruled out by half of their bytes (linear_screen.hpp).
+ *
+ *   for each tile     nibbles of the high halves, as above, for each 32 columns; scale f16[columns / 32][16];
+ *                     norm f32[16]: the largest norm of (low nibble - 7.5) over the row's blocks, rounded up
+ *   after all tiles   for each row, padding included, and each 32 columns 16 bytes: byte i holds the low halves of
+ *                     columns i (in its low four bits) and i + 16
  */
 #ifndef PERFX_PACKING_H
 #define PERFX_PACKING_H
@@ -88,6 +96,11 @@ static inline int64_t perfx_tile_bytes(int32_t dtype, int64_t columns) {
   const PxBlock block = perfx_block(dtype);
   return columns / block.columns * block.tile_bytes;
 }
+
+/* Of PX_SPLIT16: bytes of one tile but for the low halves, and bytes of one row's low halves. */
+#define PERFX_SPLIT_COLUMNS 128
+static inline int64_t perfx_split_tile_bytes(int64_t columns) { return columns / 32 * 288 + 64; }
+static inline int64_t perfx_split_row_bytes(int64_t columns) { return columns / 2; }
 
 #ifdef __cplusplus
 }
