@@ -1,6 +1,7 @@
 /* The screen of a vocabulary: which rows of a PX_SPLIT16 weight can still be among the k largest logits?
  *
- * A code is 16 * high + low - 128. With the high halves alone, the middle taken for the low ones, a logit is known up to
+ * A code is 16 * high + low - 128. With the high halves alone, the middle taken for the low ones, a logit is known up
+ * to
  *
  *   |sum_b s_b <low_b - 7.5, x_b>|  <=  sum_b |s_b| |low_b - 7.5| |x_b|  <=  norm * reach,  reach = sum_b |s_b| |x_b|
  *
