@@ -87,6 +87,10 @@ class Backend:
         """The names of the ops that have kernels here."""
         return ()
 
+    def circumstances(self) -> str:
+        """What the speed of the kernels depends on beside the call: choices that were measured hold for these alone."""
+        return self.name
+
     def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> CompiledSegment | None:
         """Turns planned calls into one launch; None: launch them one by one."""
         return None

@@ -9,6 +9,7 @@ the one policy.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Protocol, TypeAlias
 
 from perfxapi.backend import REGISTRY, BackendEntry, Kernel, OpCall
@@ -16,9 +17,10 @@ from perfxapi.device import Device
 from perfxapi.errors import DeviceLostError, FallbackError, InvalidArgumentError, PerfXError
 from perfxapi.ledger import LEDGER, LedgerRow
 from perfxapi.memory import HOST, Buffer, Range, View
-from perfxapi.ops.spec import OpSpec, TensorSpec
+from perfxapi.ops.spec import OpSpec, TensorSpec, op_spec
 from perfxapi.policy import fallback_policy, is_forced, refuse_fallback, warn_of_fallback
 from perfxapi.settings import settings
+from perfxapi.tuning import TUNER, is_worth_measuring
 
 _MAX_CACHED = 8192
 
@@ -111,6 +113,8 @@ def choices(call: OpCall, device: Device, failed: Failures | None = None) -> Ite
             continue
         reason = "; ".join(reasons) if runs_on != device or failures else ""
         ran_on = f"{entry.manifest.name} on {runs_on}" if entry.manifest.joins else str(runs_on)
+        if label := getattr(kernel, "label", ""):
+            ran_on += f" ({label})"
         row = LEDGER.row(call.op, str(device), ran_on, reason)
         yield Choice(kernel, entry.manifest.name, runs_on, reason, row)
 
@@ -167,8 +171,24 @@ def _cached_choice(call: OpCall, device: Device) -> Choice:
     )
     choice = _choices.get(key)
     if choice is None:
-        choice = _choices[key] = choose(call, device)
+        choice = _choices[key] = _tuned(call, device, choose(call, device))
     return choice
+
+
+def _tuned(call: OpCall, device: Device, first: Choice) -> Choice:
+    """The quickest of the kernels that the first choice's backend offers for a call on its operands."""
+    entry = next((entry for entry in REGISTRY.entries() if entry.manifest.name == first.backend), None)
+    if entry is None or entry.backend is None or len(entry.backend.kernels(call.op)) < 2:
+        return first
+    if first.reason or not is_worth_measuring(op_spec(call.op), call):
+        return first
+    rivals = {c.kernel: c for c in takewhile(lambda choice: choice.backend == first.backend, choices(call, device))}
+    space = first.device.memory_space
+    for view in call.inputs:
+        view.buffer.readable(space)
+    for view in call.outputs:
+        view.buffer.overwrite(space)
+    return rivals[TUNER.quickest(list(rivals), call, entry.backend.circumstances())]
 
 
 # ---- running

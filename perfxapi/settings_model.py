@@ -38,6 +38,8 @@ class Settings(BaseModel):
     num_threads: int = Field(0, ge=0, le=4096, description="Threads of the native pool; 0: one a usable processor.")
     cpu_variant: str = Field("", description="Instruction set of native kernels (scalar, avx2, ...); empty: the best.")
     spin_us: int = Field(200, ge=0, le=1_000_000, description="Microseconds that idle threads spin before they sleep.")
+    tune: bool = Field(True, description="Measure which kernel is quickest where a backend offers several.")
+    tuning_file: str = Field("", description="File of measured choices; empty: one in the user's cache folder.")
     affinity: Numbers = Field((), description="Processor of each pool thread, comma-separated; empty: no affinity.")
 
 

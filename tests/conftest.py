@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Before the first import of NumPy: its BLAS has threads that spin beside those of the native pool, and where
 # processors are shared both wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What is chosen by measuring depends on the machine's load; tests of tuning turn it on.
+os.environ.setdefault("PERFXAPI_TUNE", "0")
 
 # Other processes share the machine: how long an example took says nothing about it.
 hypothesis.settings.register_profile("shared", deadline=None)

@@ -17,6 +17,7 @@ from perfxapi.native.library import ABI_VERSION
 from perfxapi.settings import settings
 from perfxapi.settings_model import Settings, variable_of
 from perfxapi.tables import text_table
+from perfxapi.tuning import TUNER
 
 _DEPENDENCIES = ("numpy", "pluggy", "pydantic", "cffi")
 
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             "versions": found,
             "settings": [asdict(row) for row in variables],
             "libraries": [asdict(row) for row in libraries],
+            "tuning": {"file": str(TUNER.path()), "choices": TUNER.known()},
         }
         print(json.dumps(document, indent=2))
         return 0
@@ -90,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n" + text_table(["setting", "value", "meaning"], cells))
     lines = [[r.backend, r.variant, ", ".join(r.supported), str(r.num_threads), r.path] for r in libraries]
     print("\n" + text_table(["native library of", "variant", "runs here", "threads", "path"], lines))
+    print(f"\nmeasured choices of kernels: {TUNER.known()} in {TUNER.path()}")
     return 0
 
 

@@ -45,6 +45,10 @@ class NativeCalls(Backend):
         """Nanoseconds spent in native code so far."""
         return 0
 
+    def circumstances(self) -> str:
+        """The instruction set and the number of threads."""
+        return f"{self.name} {self.library.variant_name} {self.num_threads}"
+
     def build_call(self, call: OpCall, *, with_data: bool) -> tuple[Any, list[Any]]:
         """A PxCall of concrete views, and what must be kept alive while it is used."""
         ffi = self.library.ffi

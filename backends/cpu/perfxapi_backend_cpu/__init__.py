@@ -11,12 +11,13 @@ from perfxapi.hookspecs import hookimpl
 
 def load() -> Backend:
     """Opens the native library and makes the backend; the variant is the best one, or PERFXAPI_CPU_VARIANT."""
-    from perfxapi.native import NativeBackend, NativeLibrary
+    from perfxapi.native import NativeLibrary
     from perfxapi.settings import settings
+    from perfxapi_backend_cpu.backend import CpuBackend
     from perfxapi_backend_cpu.processor import processor_name
 
     library = NativeLibrary(Path(__file__).with_name("_native.so"), settings().cpu_variant)
-    return NativeBackend("cpu", library, processor_name())
+    return CpuBackend(library, processor_name())
 
 
 @hookimpl

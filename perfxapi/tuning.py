@@ -1,0 +1,141 @@
+"""Which of a backend's kernels for an op is the quickest: measured on first use, remembered in a file of this machine.
+
+A backend may offer several kernels for an op, best first by its own guess. The first call of a *size class* (dtypes,
+layouts, every dimension to a power of two, and what the backend says its speed depends on) runs all of them on the
+call's own operands; the quickest serves the class from then on. Within a process a choice never changes. Calls so small
+that any kernel would do get the first one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from perfxapi.backend import Kernel, OpCall
+from perfxapi.memory import View
+from perfxapi.ops.spec import OpSpec, TensorSpec
+from perfxapi.settings import settings
+
+_VERSION = 1
+_LEAST_FLOPS = 1 << 18
+_SECONDS = 0.1
+"""How long one kernel is measured, but for its first run, which may be longer."""
+_RUNS = 5
+
+
+def kernel_label(kernel: Kernel) -> str:
+    """What tells a kernel from others of its backend for the same op: its `label`, or "own" where it has none."""
+    return str(getattr(kernel, "label", "")) or "own"
+
+
+def is_worth_measuring(spec: OpSpec, call: OpCall) -> bool:
+    """Whether a call may be run several times (it writes nothing but its outputs) and is large enough to matter."""
+    if not settings().tune or spec.cost is None or spec.mutates or spec.state:
+        return False
+    described = [TensorSpec(view.shape, view.dtype) for view in call.inputs]
+    return spec.cost(described, call.attributes).flops >= _LEAST_FLOPS
+
+
+def size_class(call: OpCall, circumstances: str) -> str:
+    """The name of a call's size class. `circumstances` are the device, instruction set and number of threads."""
+    operands = ";".join(map(_describe, call.inputs))
+    attributes = ",".join(f"{name}={value}" for name, value in call.attributes.items())
+    return f"{call.op}|{operands}|{attributes}|{circumstances}"
+
+
+def _describe(view: View) -> str:
+    sizes = "x".join(str(1 << max(int(size) - 1, 0).bit_length()) for size in view.shape)
+    if view.is_contiguous:
+        layout = "rows"
+    else:
+        layout = "columns" if len(view.strides) > 1 and view.strides[-2] == view.dtype.itemsize else "strided"
+    return f"{view.dtype.name}[{sizes}]{layout}"
+
+
+def _seconds(kernel: Kernel, call: OpCall) -> float:
+    """The shortest of some launches. A kernel that fails takes forever."""
+    best, begin = float("inf"), time.perf_counter()
+    try:
+        kernel.launch(call)
+        for _ in range(_RUNS):
+            start = time.perf_counter()
+            kernel.launch(call)
+            end = time.perf_counter()
+            best = min(best, end - start)
+            if end - begin > _SECONDS:
+                break
+    except Exception:  # dispatch meets the same error where it can say so and go on
+        return float("inf")
+    return best
+
+
+class Tuner:
+    """Measured choices: those of this process, backed by a file."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._chosen: dict[str, str] = {}
+
+    def path(self) -> Path:
+        """The file: the setting's, else one a machine in the user's cache folder."""
+        if settings().tuning_file:
+            return Path(settings().tuning_file)
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return folder / "perfxapi" / f"tuning-{platform.node() or 'machine'}-{platform.machine()}.json"
+
+    def quickest(self, kernels: Sequence[Kernel], call: OpCall, circumstances: str) -> Kernel:
+        """The quickest of some kernels that accept the call: known, or measured now. Operands are valid where they run.
+
+        The outputs hold anything afterwards.
+        """
+        labels = {kernel_label(kernel): kernel for kernel in kernels}
+        key = size_class(call, f"{circumstances}|{','.join(labels)}")
+        with self._lock:
+            label = self._chosen.get(key) or self._stored().get(key, {}).get("kernel")
+            if label not in labels:
+                seconds = {label: _seconds(kernel, call) for label, kernel in labels.items()}
+                label = min(seconds, key=lambda name: seconds[name])
+                self._store(key, {"kernel": label, "seconds": {n: s for n, s in seconds.items() if s < float("inf")}})
+            self._chosen[key] = label
+        return labels[label]
+
+    def known(self) -> int:
+        """How many choices the file holds."""
+        return len(self._stored())
+
+    def forget(self) -> None:
+        """Drops this process's choices; the file stays."""
+        with self._lock:
+            self._chosen.clear()
+
+    def _stored(self) -> dict[str, dict[str, Any]]:
+        """The file's choices; none where it is missing, damaged or of another version."""
+        try:
+            document = json.loads(self.path().read_text())
+            choices = document["choices"] if document["version"] == _VERSION else {}
+            return {str(key): value for key, value in choices.items() if isinstance(value, dict)}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def _store(self, key: str, choice: dict[str, Any]) -> None:
+        """Adds a choice to the file, which is replaced as a whole. A folder that cannot be written costs the memory."""
+        path = self.path()
+        document = {"version": _VERSION, "choices": {**self._stored(), key: choice}}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+                json.dump(document, file, indent=1)
+            os.replace(file.name, path)
+        except OSError:
+            return
+
+
+TUNER = Tuner()
+"""The choices of this process."""
