@@ -2,7 +2,21 @@
 
 from perfxapi import errors, graph, nn, ops
 from perfxapi import plugins as plugins
-from perfxapi.array import Array, apply, asarray, constant, matmul, state
+from perfxapi.array import (
+    Array,
+    add,
+    apply,
+    asarray,
+    divide,
+    exp,
+    matmul,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+    tanh,
+)
+from perfxapi.creation import constant, state
 from perfxapi.device import Device
 from perfxapi.dims import Dim
 from perfxapi.dtypes import (
@@ -62,6 +76,7 @@ __all__ = [
     "Dim",
     "Explanation",
     "TensorSpec",
+    "add",
     "all_devices",
     "apply",
     "asarray",
@@ -70,8 +85,10 @@ __all__ = [
     "complex64",
     "complex128",
     "constant",
+    "divide",
     "dtype_of",
     "errors",
+    "exp",
     "explain",
     "float16",
     "float32",
@@ -86,6 +103,9 @@ __all__ = [
     "int32",
     "int64",
     "matmul",
+    "maximum",
+    "minimum",
+    "multiply",
     "native_seconds",
     "nn",
     "ops",
@@ -98,6 +118,8 @@ __all__ = [
     "set_num_threads",
     "settings",
     "state",
+    "subtract",
+    "tanh",
     "uint8",
     "uint16",
     "uint32",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from perfxapi.device import Device
 from perfxapi.errors import DeviceUnavailableError, PluginError, UnknownNameError
@@ -43,6 +43,24 @@ class Kernel(Protocol):
         """Scratch memory that a compiled segment gives the kernel, in bytes."""
 
 
+Block: TypeAlias = tuple[Any, Any, int, int]
+"""Fresh host memory: its pointer, the uint8 array that it is part of, from which byte on, and how many bytes it has."""
+
+Launcher: TypeAlias = Callable[..., Block | None]
+"""Runs calls of one signature, given the pointers of their inputs. Returns the result; None where the kernel failed."""
+
+
+@runtime_checkable
+class SmallKernel(Kernel, Protocol):
+    """A kernel of the host that can run small calls without describing each of them anew."""
+
+    def launcher(self, call: OpCall) -> Launcher | None:
+        """What runs calls like this one, which has one result and changes no operand; None where it is too large."""
+
+    def pointer(self, storage: Any) -> Any:
+        """How launchers address host memory; adding a number of bytes to it is what an offset does."""
+
+
 @dataclass(slots=True)
 class PlannedCall:
     """A call whose views may have symbolic shapes, the kernel chosen for it, whether it must wait for the calls before
@@ -67,7 +85,7 @@ class CompiledSegment(Protocol):
     """A run of planned calls turned into one thing that is launched at once."""
 
     def run(self, sizes: Mapping[str, int], first: int) -> Stop | None:
-        """Runs the calls from `first` on. None when all are done."""
+        """Runs the calls from `first` on. None when all are done. The mapping of sizes is not changed afterwards."""
 
 
 class Backend:

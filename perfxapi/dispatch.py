@@ -156,7 +156,8 @@ def _signature(view: View) -> tuple[Any, ...]:
     return view.dtype.code, view.shape, view.strides, view.buffer.constant, view.buffer.home
 
 
-def _cached_choice(call: OpCall, device: Device) -> Choice:
+def cached_choice(call: OpCall, device: Device) -> Choice:
+    """`choose`, remembered for calls of the same signature in the same circumstances."""
     global _made_for
     circumstances = REGISTRY.generation, settings()
     if _made_for != circumstances or len(_choices) > _MAX_CACHED:
@@ -201,7 +202,7 @@ def call_op(
     checked = spec.check_attributes(attributes)
     specs = infer(spec, inputs, checked)
     call = OpCall(spec.name, tuple(inputs), tuple(_new_output(result, spec.name) for result in specs), checked)
-    choice = run_call(spec, call, device, _cached_choice(call, device))
+    choice = run_call(spec, call, device, cached_choice(call, device))
     return call.outputs, choice.device if REGISTRY.lost(device) else device
 
 
@@ -286,6 +287,7 @@ __all__ = [
     "Choice",
     "Tracer",
     "attempt",
+    "cached_choice",
     "call_op",
     "candidates",
     "choices",

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from perfxapi.allocator import Allocator, HostAllocator, StatisticsAllocator
+from perfxapi.allocator import Allocator, HostAllocator
 from perfxapi.dims import Shape, contiguous_strides, product
 from perfxapi.dtypes import DType
 from perfxapi.errors import InvalidArgumentError, PerfXError
@@ -45,7 +45,7 @@ class HostMemory:
     name: str = HOST
 
     def __init__(self) -> None:
-        self.allocator: Allocator = StatisticsAllocator(HostAllocator())
+        self.allocator: Allocator = HostAllocator()
 
     def read(self, storage: Any, offset: int, out: Bytes) -> None:
         """Copies out of a host array."""
@@ -69,6 +69,20 @@ def memory_space(name: str) -> MemorySpace:
     return _SPACES[name]
 
 
+class _Allocation:
+    """Storage that goes back to its allocator when the buffer over it goes."""
+
+    __slots__ = ("allocator", "nbytes", "storage")
+
+    def __init__(self, allocator: Allocator, nbytes: int) -> None:
+        self.allocator, self.nbytes = allocator, nbytes
+        self.storage = allocator.allocate(nbytes)
+
+    def __del__(self) -> None:
+        if hasattr(self, "storage"):  # else there was not enough memory
+            self.allocator.deallocate(self.storage, self.nbytes)
+
+
 class Buffer:
     """Bytes with valid copies in one or more memory spaces.
 
@@ -76,21 +90,24 @@ class Buffer:
     move. Memory that a buffer allocated goes back to its allocator with it. `release` is called when the host original
     of a constant is no longer needed (its pages may then be dropped; reading it again must still work, as with a mapped
     file). The original of a constant made `on_demand` is computed when it is read, and dropped when it is released.
-    `derived` caches what backends make of a constant: packed weights, dequantized copies.
+    `derived` caches what backends make of a constant: packed weights, dequantized copies. `pointer` is how the host's
+    kernels address the host copy: whoever needs it first makes it, and it goes when that copy is not valid or lies
+    elsewhere.
     """
 
     __slots__ = (
         "__weakref__",
         "_allocations",
+        "_derived",
         "_make",
         "_storage",
         "_valid",
         "capacity",
         "constant",
-        "derived",
         "home",
         "name",
         "nbytes",
+        "pointer",
         "release",
     )
 
@@ -98,15 +115,19 @@ class Buffer:
         self.nbytes, self.capacity, self.name, self.home = nbytes, nbytes, name, home
         self.constant = False
         self.release: Callable[[], None] | None = None
-        self.derived: dict[Any, Any] = {}
+        self.pointer: Any = None
+        self._derived: dict[Any, Any] | None = None
         self._make: Callable[[], Bytes] | None = None
         self._storage: dict[str, Any] = {}
-        self._allocations: dict[str, int] = {}
+        self._allocations: list[_Allocation] | None = None
         self._valid: set[str] = set()
 
-    def __del__(self) -> None:
-        for space, nbytes in self._allocations.items():
-            memory_space(space).allocator.deallocate(self._storage[space], nbytes)
+    @property
+    def derived(self) -> dict[Any, Any]:
+        """What backends made of a constant, by keys of theirs."""
+        if self._derived is None:
+            self._derived = {}
+        return self._derived
 
     @classmethod
     def from_host(cls, data: Bytes, *, name: str = "", constant: bool = False) -> Buffer:
@@ -175,12 +196,18 @@ class Buffer:
         """Lets go of a constant's host original, which a backend has made its own form of. It can be read again."""
         if self._make is not None:
             self._storage.pop(HOST, None)
+            self.pointer = None
         if self.release is not None:
             self.release()
 
-    def _host_bytes(self) -> Bytes:
+    @property
+    def host_memory(self) -> Bytes:
+        """The host's memory of this buffer, whether or not what it holds is valid."""
         storage: Bytes = self._allocated(HOST)
-        return storage[: self.nbytes]
+        return storage
+
+    def _host_bytes(self) -> Bytes:
+        return self.host_memory[: self.nbytes]
 
     def writable(self, space: str = HOST) -> tuple[Any, int]:
         """Storage in `space` to be written in part, and how many bytes were moved there first.
@@ -189,6 +216,7 @@ class Buffer:
         """
         if self.constant:
             raise InvalidArgumentError(f"buffer {self.name!r} is a constant and cannot be written")
+        self.pointer = None
         storage, moved = self.readable(space) if self._valid else (self._allocated(space), 0)
         if space == HOST and not storage.flags.writeable:
             original, storage = storage, HostAllocator().allocate(self.nbytes)
@@ -200,24 +228,25 @@ class Buffer:
     def overwrite(self, space: str = HOST) -> Any:
         """Storage in `space` for a writer that replaces all bytes: nothing is moved; other copies become invalid."""
         storage = self._allocated(space)
-        self._valid = {space}
+        self._valid, self.pointer = {space}, None
         return storage
 
     def restore(self, valid: Iterable[str]) -> None:
         """Makes the copies in `valid` the valid ones again, after a writer that wrote nothing."""
-        self._valid = set(valid)
+        self._valid, self.pointer = set(valid), None
 
     def _allocated(self, space: str) -> Any:
         if space not in self._storage:
-            self._storage[space] = memory_space(space).allocator.allocate(self.capacity)
-            self._allocations[space] = self.capacity
+            allocation = _Allocation(memory_space(space).allocator, self.capacity)
+            self._storage[space] = allocation.storage
+            self._allocations = [*(self._allocations or ()), allocation]
         return self._storage[space]
 
     def adopt(self, storage: Bytes) -> None:
         """Uses `storage` (a slice of an arena) as this buffer's host memory, contents undefined."""
         self._storage[HOST] = storage
         self.nbytes = self.capacity = storage.nbytes
-        self._valid = {HOST}
+        self._valid, self.pointer = {HOST}, None
 
     def fetch(self, ranges: Iterable[Range]) -> tuple[Bytes, int]:
         """Host bytes as large as this buffer, only `ranges` filled from its home, and how many bytes were moved."""
@@ -243,6 +272,30 @@ def assert_state(buffer: Buffer) -> None:
     """Raises PerfXError unless the buffer is state."""
     if buffer.home is None:
         raise PerfXError(f"buffer {buffer.name!r} is not a state buffer")
+
+
+class Layout:
+    """What a call depends on of a view over plain memory. Layouts that are equal are one object: see `layout_of`."""
+
+    __slots__ = ("dtype", "has_offset", "shape", "strides")
+
+    def __init__(self, dtype: DType, shape: Shape, strides: Shape, has_offset: bool) -> None:
+        self.dtype, self.shape, self.strides, self.has_offset = dtype, shape, strides, has_offset
+
+
+_MAX_LAYOUTS = 4096
+_layouts: dict[Any, Layout] = {}
+
+
+def layout_of(view: View) -> Layout:
+    """The layout of a view: dtype, shape, strides, and whether it begins past its buffer's first byte."""
+    key = view.dtype, view.shape, view.strides, view.offset != 0
+    layout = _layouts.get(key)
+    if layout is None:
+        if len(_layouts) >= _MAX_LAYOUTS:
+            _layouts.clear()  # what is known by the old ones is found anew
+        layout = _layouts.setdefault(key, Layout(*key))
+    return layout
 
 
 class View:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perfxapi.allocator import HostAllocator
-from perfxapi.backend import OpCall, PlannedCall
+from perfxapi.backend import Launcher, OpCall, PlannedCall
 from perfxapi.device import Device
 from perfxapi.errors import InvalidArgumentError, KernelError
 from perfxapi.memory import HOST, View
 from perfxapi.native.calls import INSTANCES, NativeCalls, NativeKernel
 from perfxapi.native.library import NativeLibrary, address, check
 from perfxapi.native.segment import NativeSegment
+from perfxapi.native.small import small_launcher
 from perfxapi.settings import settings
 
 _TILE_ROWS = 16
@@ -97,6 +98,13 @@ class NativeBackend(NativeCalls):
             status = self.library.lib.perfx_pool_run(self.pool, kernel.entry.run, struct)
         del keep
         check(status, f"{kernel.backend.name}: {call.op}")
+
+    def launcher(self, kernel: NativeKernel, call: OpCall) -> Launcher | None:
+        """What runs small calls like this one on the calling thread alone."""
+        if call.op in _FIRST_WEIGHT:
+            return None
+        struct, keep = self.build_call(call, with_data=False)
+        return small_launcher(self.library, kernel, call, struct, keep)
 
     def fill_operand(self, tensor: Any, op: str, index: int, view: View, *, with_data: bool) -> None:
         """As for any library; constant weights are described as their tiles."""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from perfxapi.backend import Backend, Kernel, OpCall
+from perfxapi.backend import Backend, Kernel, Launcher, OpCall
 from perfxapi.dims import Dim
 from perfxapi.memory import HOST, View
 from perfxapi.native.library import MAX_NDIM, MAX_OPERANDS, OK, NativeLibrary, address
@@ -40,6 +40,10 @@ class NativeCalls(Backend):
     @abstractmethod
     def launch(self, kernel: NativeKernel, call: OpCall) -> None:
         """Runs one kernel. Raises KernelError or DeviceLostError."""
+
+    def launcher(self, kernel: NativeKernel, call: OpCall) -> Launcher | None:
+        """What runs small calls like this one at once; None: `launch` runs them."""
+        return None
 
     def native_ns(self) -> int:
         """Nanoseconds spent in native code so far."""
@@ -108,6 +112,14 @@ class NativeKernel:
     def launch(self, call: OpCall) -> None:
         """Runs on the pool."""
         self.backend.launch(self, call)
+
+    def launcher(self, call: OpCall) -> Launcher | None:
+        """What runs small calls like this one on the calling thread, without the pool; None where it cannot."""
+        return self.backend.launcher(self, call)
+
+    def pointer(self, storage: Any) -> Any:
+        """A char pointer, which keeps the storage alive."""
+        return self.backend.library.ffi.from_buffer(storage)
 
     def workspace_of(self, struct: Any) -> int:
         """Bytes of scratch memory for a filled PxCall."""

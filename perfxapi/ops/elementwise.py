@@ -84,6 +84,9 @@ def _binary_samples() -> Iterable[Sample]:
         (np.array([np.nan, np.inf, -np.inf, 0], np.float32), np.array([1, 2, 3, np.nan], np.float32)),
         label="not finite",
     )
+    number = np.array(1.5, np.float32)
+    yield Sample((rng.standard_normal((3, 37)).astype(np.float32), number), label="a number on the right")
+    yield Sample((number.reshape(1, 1), (rng.standard_normal(21) + 5).astype(np.float32)), label="a number on the left")
     for kind in (np.float16, np.float64):
         yield Sample(tuple((rng.standard_normal((5, 7)) + 3).astype(kind) for _ in range(2)), label="other floats")
 

@@ -29,6 +29,10 @@ int32_t perfx_pool_run(PxPool* pool, PxKernelFn run, const PxCall* call) {
   return run == nullptr ? int32_t(PX_DISABLED) : perfx::run_kernel(*pool, run, *call);
 }
 
+int32_t perfx_run_small(const PxSmallCall* small, void* x, void* y, void* z) {
+  return small->run == nullptr ? int32_t(PX_DISABLED) : perfx::run_small(*small, {x, y, z});
+}
+
 int64_t perfx_pool_native_ns(const PxPool* pool) { return pool->native_ns(); }
 
 PxList* perfx_list_create(void) {

@@ -119,6 +119,42 @@ void check_binary(const Binary& binary, PxPool* pool) {
   }
 }
 
+// One operand a single number, on either side, in shapes of other lengths.
+void check_numbers(const Binary& binary, PxPool* pool) {
+  for (const Candidate& candidate : kernels_of(binary.op)) {
+    for (int64_t size : {0, 1, 5, 1027}) {
+      std::vector<float> a = random_floats(2 * size, 1), number = {1.25f}, y(2 * size);
+      Call right(2, {tensor(a, {2, size}), tensor(number, {}), tensor(y, {2, size})});
+      CHECK(run(*candidate.kernel, pool, right.call) == PX_OK);
+      for (int64_t i = 0; i < 2 * size; ++i) CHECK(y[i] == binary.reference(a[i], 1.25f));
+      Call left(2, {tensor(number, {1, 1}), tensor(a, {2, size}), tensor(y, {2, size})});
+      CHECK(run(*candidate.kernel, pool, left.call) == PX_OK);
+      for (int64_t i = 0; i < 2 * size; ++i) CHECK(y[i] == binary.reference(1.25f, a[i]));
+    }
+    std::vector<float> row = random_floats(5, 3), a = random_floats(10, 4), y(10);
+    Call rows(2, {tensor(a, {2, 5}), tensor(row, {5}), tensor(y, {2, 5})});
+    CHECK(run(*candidate.kernel, pool, rows.call) == PX_UNSUPPORTED);
+  }
+}
+
+// The calling thread alone computes the same bits, wherever the operands lie.
+void check_small(const Binary& binary, PxPool* pool) {
+  for (const Candidate& candidate : kernels_of(binary.op)) {
+    std::vector<float> a = random_floats(33, 1), b = random_floats(33, 2), y(33), small(33);
+    Call call(2, {tensor(a, {33}), tensor(b, {33}), tensor(y, {33})});
+    CHECK(run(*candidate.kernel, pool, call.call) == PX_OK);
+    for (PxTensor& operand : call.operands) operand.data = nullptr;
+    PxSmallCall alone{candidate.kernel->run, &call.call};
+    CHECK(perfx_run_small(&alone, a.data(), b.data(), small.data()) == PX_OK);
+    CHECK(std::memcmp(y.data(), small.data(), 33 * sizeof(float)) == 0);
+    CHECK(call.operands[0].data == nullptr);
+    call.call.num_operands = 4;
+    CHECK(perfx_run_small(&alone, nullptr, nullptr, nullptr) == PX_UNSUPPORTED);
+    alone.run = nullptr;
+    CHECK(perfx_run_small(&alone, nullptr, nullptr, nullptr) == PX_DISABLED);
+  }
+}
+
 void check_softcap(PxPool* pool) {
   std::vector<float> x = random_floats(777, 4, -200, 200), y(777);
   for (const Candidate& candidate : kernels_of("softcap")) {
@@ -172,7 +208,11 @@ int main() {
     check_sizes(unary, pool.pool);
   }
   check_special_values(pool.pool);
-  for (const Binary& binary : kBinary) check_binary(binary, pool.pool);
+  for (const Binary& binary : kBinary) {
+    check_binary(binary, pool.pool);
+    check_numbers(binary, pool.pool);
+    check_small(binary, pool.pool);
+  }
   check_softcap(pool.pool);
   check_gated(pool.pool);
   check_refusals();

@@ -9,13 +9,14 @@
 #define PERFX_COMMAND_LIST_HPP
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "perfx/abi.h"
+#include "perfx/host.h"
 #include "perfx/thread_pool.hpp"
 
 namespace perfx {
@@ -268,6 +269,24 @@ inline int32_t run_kernel(PxPool& pool, PxKernelFn run, const PxCall& call) {
         &shared);
     return shared.outcome.status();
   });
+}
+
+/* The most operands that a small call may have. */
+constexpr int32_t kMaxSmallOperands = 3;
+
+/* Runs one kernel on the calling thread, no pool being involved; operand i lies at data[i]. */
+inline int32_t run_small(const PxSmallCall& small, const std::array<void*, kMaxSmallOperands>& data) {
+  PxCall call = *small.call;
+  if (call.num_operands > kMaxSmallOperands) return PX_UNSUPPORTED;
+  PxTensor operands[kMaxSmallOperands];
+  for (int32_t i = 0; i < call.num_operands; ++i) {
+    operands[i] = call.operands[i];
+    operands[i].data = data[size_t(i)];
+  }
+  call.operands = operands;
+  int64_t counters[8 * PERFX_NUM_COUNTERS] = {};
+  const PxThread alone{0, 1, [](const PxThread*) {}, nullptr, counters};
+  return small.run(&call, &alone);
 }
 
 }  // namespace perfx

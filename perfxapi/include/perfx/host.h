@@ -31,6 +31,15 @@ void perfx_pool_destroy(PxPool* pool);
 int32_t perfx_pool_num_threads(const PxPool* pool);
 /* Runs one kernel on all threads; returns the first status that is not PX_OK. */
 int32_t perfx_pool_run(PxPool* pool, PxKernelFn run, const PxCall* call);
+/* Runs one kernel on the calling thread alone, for work that is not worth waking the pool for. Operand i has its data
+ * at the i-th of x, y and z instead of where the call says (null where there are fewer); `small` is only read, so
+ * threads of the program may share it. PX_UNSUPPORTED for a call of more than three operands. Not timed: that would
+ * take as long. */
+typedef struct PxSmallCall {
+  PxKernelFn run;
+  const PxCall* call;
+} PxSmallCall;
+int32_t perfx_run_small(const PxSmallCall* small, void* x, void* y, void* z);
 /* Nanoseconds spent inside perfx_pool_run and perfx_list_run since the pool was made. */
 int64_t perfx_pool_native_ns(const PxPool* pool);
 

@@ -1,4 +1,5 @@
-/* Elementwise operations on dense float32 operands of one shape, and gated_activation on rows. */
+/* Elementwise operations on dense float32 operands of one shape (of a pair, one may be a single number), and
+ * gated_activation on rows. */
 #ifndef PERFX_KERNELS_ELEMENTWISE_HPP
 #define PERFX_KERNELS_ELEMENTWISE_HPP
 
@@ -19,7 +20,15 @@ inline int32_t accepts_elementwise(const PxCall* call, int num_inputs, int num_a
   return PX_OK;
 }
 inline int32_t accepts_unary(const PxCall* call) { return accepts_elementwise(call, 1); }
-inline int32_t accepts_binary(const PxCall* call) { return accepts_elementwise(call, 2); }
+inline int32_t accepts_binary(const PxCall* call) {
+  if (!has_signature(call, 2, 1, 0)) return PX_UNSUPPORTED;
+  const PxTensor* t = call->operands;
+  for (int i = 0; i < 3; ++i) {
+    if (!is_dense(t[i], PX_FLOAT32, t[i].ndim)) return PX_UNSUPPORTED;
+    if (!same_shape(t[i], t[2]) && num_elements(t[i]) != 1) return PX_UNSUPPORTED;
+  }
+  return PX_OK;
+}
 inline int32_t accepts_softcap(const PxCall* call) {
   const int32_t status = accepts_elementwise(call, 1, 1);
   return status == PX_OK && !(call->attrs[0].f > 0) ? int32_t(PX_UNSUPPORTED) : status;
@@ -47,13 +56,21 @@ inline int32_t run_softcap(const PxCall* call, const PxThread* thread) {
 
 template <F (*Function)(F, F)>
 inline int32_t run_binary(const PxCall* call, const PxThread* thread) {
-  const Range range = share(num_elements(call->operands[0]), kElementGrain, thread);
-  const float* a = floats(call->operands[0]) + range.begin;
-  const float* b = floats(call->operands[1]) + range.begin;
-  float* y = static_cast<float*>(call->operands[2].data) + range.begin;
-  for_each_vector(range.end - range.begin,
-                  [&](int64_t i, int n) { store_n(y + i, n, Function(load_n(a + i, n), load_n(b + i, n))); });
-  return PX_OK;
+  const PxTensor &first = call->operands[0], &second = call->operands[1], &result = call->operands[2];
+  const int64_t count = num_elements(result);
+  const Range range = share(count, kElementGrain, thread);
+  float* y = static_cast<float*>(result.data) + range.begin;
+  const auto each = [&](auto a, auto b) {
+    for_each_vector(range.end - range.begin, [&](int64_t i, int n) { store_n(y + i, n, Function(a(i, n), b(i, n))); });
+    return int32_t(PX_OK);
+  };
+  const auto elements = [&](const PxTensor& x) {
+    return [x = floats(x) + range.begin](int64_t i, int n) { return load_n(x + i, n); };
+  };
+  const auto number = [](const PxTensor& x) { return [x = set(*floats(x))](int64_t, int) { return x; }; };
+  if (count > 1 && num_elements(first) == 1) return each(number(first), elements(second));
+  if (count > 1 && num_elements(second) == 1) return each(elements(first), number(second));
+  return each(elements(first), elements(second));
 }
 
 inline F add(F a, F b) { return a + b; }
