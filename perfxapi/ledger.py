@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from perfxapi.tables import text_table
@@ -19,6 +20,24 @@ class LedgerRow:
     count: int
     bytes_moved: int
     reason: str
+
+
+class Tally:
+    """Runs of something that launches the same ops each time: counted by one number until rows are read."""
+
+    __slots__ = ("__weakref__", "_rows", "runs")
+
+    def __init__(self, launches: Mapping[LedgerRow, int]) -> None:
+        self._rows, self.runs = dict(launches), 0
+
+    def settle(self) -> None:
+        """Adds what is outstanding to the rows."""
+        runs, self.runs = self.runs, 0
+        for row, launches in self._rows.items():
+            row.count += runs * launches
+
+    def __del__(self) -> None:
+        self.settle()
 
 
 class Explanation:
@@ -49,6 +68,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str, str, str], LedgerRow] = {}
+        self._tallies: weakref.WeakSet[Tally] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def row(self, op: str, device: str, ran_on: str, reason: str = "") -> LedgerRow:
@@ -59,6 +79,17 @@ class Ledger:
                 self._rows[key] = LedgerRow(op, device, ran_on, 0, 0, reason)
             return self._rows[key]
 
+    def tally(self, launches: Mapping[LedgerRow, int]) -> Tally:
+        """A tally of runs of which each adds so many launches to rows of this ledger."""
+        tally = Tally(launches)
+        with self._lock:
+            self._tallies.add(tally)
+        return tally
+
+    def _settle(self) -> None:
+        for tally in self._tallies:
+            tally.settle()
+
     def record_device(self, asked: str, used: str, reason: str) -> None:
         """Counts a request for a device that cannot be had."""
         self.row("(device)", asked, used, reason).count += 1
@@ -66,12 +97,14 @@ class Ledger:
     def explain(self) -> Explanation:
         """The table so far, fallbacks first, then by count."""
         with self._lock:
+            self._settle()
             rows = [replace(row) for row in self._rows.values() if row.count]
         return Explanation(sorted(rows, key=lambda row: (not row.reason, -row.count, row.op)))
 
     def clear(self) -> None:
         """Starts counting anew. Rows that plans hold on to go on counting from zero."""
         with self._lock:
+            self._settle()
             for row in self._rows.values():
                 row.count = row.bytes_moved = 0
 

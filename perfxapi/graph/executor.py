@@ -19,9 +19,12 @@ from perfxapi.errors import DeviceLostError, InvalidArgumentError, KernelError
 from perfxapi.graph.fuse import fuse
 from perfxapi.graph.ir import Graph, Node, Value, bind, symbols
 from perfxapi.graph.memory_plan import Lifetime, plan_memory
-from perfxapi.ledger import LedgerRow
+from perfxapi.ledger import LEDGER
 from perfxapi.memory import HOST, Buffer, View, memory_space
 from perfxapi.policy import get_device
+
+_MAX_BOUND = 256
+"""Sizes for which an executable remembers what is bound to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,10 @@ class Executable:
         backend = REGISTRY.of_device(device).backend
         self._segment = backend.compile(self._planned, self.bounds) if backend is not None else None
         self._foreign_space = any(choice.device.memory_space != HOST for choice in self._choices)
-        self._rows = (
-            Counter(choice.row for choice in self._choices) if self._segment and not self._foreign_space else None
-        )
-        self._bind_inputs()
+        self._tally = LEDGER.tally(Counter(choice.row for choice in self._choices))
+        self._describe_inputs()
         self._bound_calls.clear()
+        self._bound: dict[tuple[tuple[str, int], ...], BoundExecutable] = {}
 
     # ---- planning
 
@@ -141,14 +143,15 @@ class Executable:
             read += reads
             written += writes
 
-    def _bind_inputs(self) -> None:
-        self._inputs: dict[str, tuple[View, npt.NDArray[Any], tuple[tuple[int, str, int], ...]]] = {}
+    def _describe_inputs(self) -> None:
+        """For each input its memory at the bounds, and the symbol of its first dimension."""
+        self._inputs: dict[str, tuple[npt.NDArray[Any], Dim | None]] = {}
         for name, value in self.graph.inputs.items():
-            view = bind(value.view(), self._buffers[value], self.bounds)
-            dims = tuple((axis, s.name, s.factor) for axis, s in enumerate(value.spec.shape) if isinstance(s, Dim))
-            if any(axis for axis, _, _ in dims):
+            shape = value.spec.shape
+            if any(isinstance(size, Dim) for size in shape[1:]):
                 raise InvalidArgumentError(f"input {name!r}: only the first dimension can be symbolic")
-            self._inputs[name] = (view, view.host(), dims)
+            dim = shape[0] if shape and isinstance(shape[0], Dim) else None
+            self._inputs[name] = bind(value.view(), self._buffers[value], self.bounds).host(), dim
 
     # ---- running
 
@@ -157,7 +160,54 @@ class Executable:
 
         Sizes of symbolic dimensions come from the inputs' shapes. Raises InvalidArgumentError where they do not fit.
         """
-        sizes = self._take_inputs(inputs)
+        values = {name: np.asarray(value) for name, value in inputs.items()}
+        bound = self.bind(**self._sizes_of(values))
+        for name, value in values.items():
+            bound.inputs[name][...] = value
+        self._run(bound.sizes)
+        views = ((name, self._with_memory(view)) for name, view in self.graph.outputs.items())
+        return {name: Array(bind(view, view.buffer, bound.sizes), self.device) for name, view in views}
+
+    def bind(self, **sizes: int) -> BoundExecutable:
+        """The plan at given sizes of its symbolic dimensions, ready to run again and again.
+
+        A size that is not given is its bound. Raises InvalidArgumentError for one that is negative or past its bound.
+        """
+        key = tuple(sizes.items())
+        if key not in self._bound:
+            for name, size in sizes.items():
+                if not 0 <= size <= self.bounds.get(name, -1):
+                    raise InvalidArgumentError(f"bind: {name}={size!r} does not lie within the bounds {self.bounds}")
+            if len(self._bound) >= _MAX_BOUND:
+                self._bound.clear()
+            self._bound[key] = BoundExecutable(self, {**self.bounds, **sizes})
+        return self._bound[key]
+
+    def _sizes_of(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
+        if inputs.keys() != self._inputs.keys():
+            wrong = sorted(inputs.keys() ^ self._inputs.keys())
+            raise InvalidArgumentError(
+                f"the graph takes inputs {', '.join(self._inputs)}; missing or unknown: {', '.join(wrong)}"
+            )
+        sizes: dict[str, int] = {}
+        for name, (memory, dim) in self._inputs.items():
+            values, spec = inputs[name], self.graph.inputs[name].spec
+            fits = values.dtype == memory.dtype and values.ndim == memory.ndim and values.shape[1:] == memory.shape[1:]
+            if not fits or (values.shape != memory.shape if dim is None else values.shape[0] % dim.factor):
+                raise InvalidArgumentError(
+                    f"input {name!r} must be {spec.dtype.name} of shape {spec.shape}; "
+                    f"got {values.dtype} of {values.shape}"
+                )
+            if dim is not None:
+                size = values.shape[0] // dim.factor
+                if sizes.setdefault(dim.name, size) != size or size > self.bounds[dim.name]:
+                    raise InvalidArgumentError(
+                        f"input {name!r}: {dim.name} is {size}; it must be at most {self.bounds[dim.name]} "
+                        "and the same in all inputs"
+                    )
+        return sizes
+
+    def _run(self, sizes: dict[str, int]) -> None:
         if self._foreign_space:
             self._resize_buffers(sizes)
         if self._segment is not None:
@@ -165,36 +215,6 @@ class Executable:
         else:
             for index in range(len(self._planned)):
                 self._run_node(index, sizes, "")
-        views = ((name, self._with_memory(view)) for name, view in self.graph.outputs.items())
-        return {name: Array(bind(view, view.buffer, sizes), self.device) for name, view in views}
-
-    def _take_inputs(self, inputs: Mapping[str, Any]) -> dict[str, int]:
-        if inputs.keys() != self._inputs.keys():
-            wrong = sorted(inputs.keys() ^ self._inputs.keys())
-            raise InvalidArgumentError(
-                f"the graph takes inputs {', '.join(self._inputs)}; missing or unknown: {', '.join(wrong)}"
-            )
-        sizes: dict[str, int] = {}
-        for name, (view, memory, dims) in self._inputs.items():
-            values = np.asarray(inputs[name])
-            fits = values.ndim == memory.ndim and values.shape[1:] == memory.shape[1:]
-            if not fits or values.dtype != memory.dtype or any(values.shape[a] % factor for a, _, factor in dims):
-                raise InvalidArgumentError(
-                    f"input {name!r} must be {view.dtype.name} of shape {self.graph.inputs[name].spec.shape}; "
-                    f"got {values.dtype} of {values.shape}"
-                )
-            for axis, symbol, factor in dims:
-                size = values.shape[axis] // factor
-                if sizes.setdefault(symbol, size) != size or size > self.bounds[symbol]:
-                    raise InvalidArgumentError(
-                        f"input {name!r}: {symbol} is {size}; it must be at most {self.bounds[symbol]} "
-                        "and the same in all inputs"
-                    )
-            if values.ndim:
-                memory[: len(values)] = values
-            else:
-                memory[...] = values
-        return {**self.bounds, **sizes}
 
     def _run_segment(self, sizes: dict[str, int]) -> None:
         assert self._segment is not None
@@ -205,8 +225,12 @@ class Executable:
             except DeviceLostError as error:
                 REGISTRY.mark_lost(self.device, str(error))
                 raise
+            if stop is None and first == 0 and not self._foreign_space:
+                self._tally.runs += 1
+                return
             last = len(self._planned) if stop is None else stop.index
-            self._count(first, last)
+            for choice in self._choices[first:last]:
+                choice.row.count += 1
             if self._foreign_space:
                 self._note_written(first, last)
             if stop is None:
@@ -227,14 +251,6 @@ class Executable:
             for view in written:
                 if view.buffer.home is None:
                     view.buffer.overwrite(HOST)
-
-    def _count(self, first: int, last: int) -> None:
-        if self._rows is not None and first == 0 and last == len(self._planned):
-            for row, count in self._rows.items():
-                row.count += count
-            return
-        for choice in self._choices[first:last]:
-            choice.row.count += 1
 
     def _run_node(self, index: int, sizes: dict[str, int], failure: str) -> None:
         """Runs one node by dispatch. `failure` says why its planned kernel could not (empty: it was not tried)."""
@@ -266,10 +282,32 @@ class Executable:
         profiler = getattr(self._segment, "profile", None)
         return profiler(enabled) if profiler is not None else []
 
-    @property
-    def ledger_rows(self) -> list[LedgerRow]:
-        """The ledger's rows that this plan counts in."""
-        return list(dict.fromkeys(choice.row for choice in self._choices))
+
+class BoundExecutable:
+    """An executable at given sizes: operands are written where it reads them, results are read where it writes them.
+
+    `inputs` and `outputs` are NumPy arrays over planned memory (bit patterns for bfloat16); `sizes` has the size of
+    every symbolic dimension. All runs of the executable share that memory: results are valid until the next one.
+    """
+
+    def __init__(self, executable: Executable, sizes: dict[str, int]) -> None:
+        self.sizes = sizes
+        self._run, self._is_foreign = executable._run, executable._foreign_space
+        inputs = {name: executable._with_memory(value.view()) for name, value in executable.graph.inputs.items()}
+        outputs = {name: executable._with_memory(view) for name, view in executable.graph.outputs.items()}
+        self.inputs = {name: self._memory(view) for name, view in inputs.items()}
+        self.outputs = {name: self._memory(view) for name, view in outputs.items()}
+        self._results = [view.buffer for view in outputs.values()]
+
+    def _memory(self, view: View) -> npt.NDArray[Any]:
+        return bind(view, view.buffer, self.sizes).over(view.buffer.host_memory)
+
+    def run(self) -> None:
+        """Runs the plan on what `inputs` hold. Raises what calling the executable does."""
+        self._run(self.sizes)
+        if self._is_foreign:
+            for buffer in self._results:
+                buffer.readable(HOST)
 
 
 def _touched(planned: PlannedCall, mutates: tuple[int, ...]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

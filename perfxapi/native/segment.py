@@ -32,7 +32,9 @@ class NativeSegment:
         self._lib, self._ffi = backend.library.lib, backend.library.ffi
         self._list = self._ffi.gc(self._lib.perfx_list_create(), self._lib.perfx_list_destroy)
         self._names = names
-        self._table = self._ffi.new("int64_t[]", max(len(names), 1))
+        self._run = self._lib.perfx_list_run
+        self._sizes: Mapping[str, int] | None = None
+        self._table: Any = None
         self._stopped = self._ffi.new("int32_t*")
         self._ops = [planned.call.op for planned in calls]
         self._names_of = [_name(planned.kernel) for planned in calls]
@@ -66,10 +68,13 @@ class NativeSegment:
         return self._ffi.new("int32_t[]", numbers or [-1])
 
     def run(self, sizes: Mapping[str, int], first: int) -> Stop | None:
-        """Runs from call `first` on; None when all calls are done. Raises DeviceLostError."""
-        for index, name in enumerate(self._names):
-            self._table[index] = sizes[name]
-        status = self._lib.perfx_list_run(
+        """Runs from call `first` on; None when all calls are done. Raises DeviceLostError.
+
+        The last mapping of sizes is remembered: it must not be changed.
+        """
+        if sizes is not self._sizes:
+            self._sizes, self._table = sizes, self._ffi.new("int64_t[]", [sizes[name] for name in self._names] or 1)
+        status = self._run(
             self.backend.pool, self._list, first, self.length, self._table, len(self._names), self._stopped
         )
         if status == OK:

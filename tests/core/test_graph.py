@@ -288,6 +288,65 @@ def test_only_the_first_dimension_of_an_input_is_symbolic() -> None:
         px.graph.compile(graph, device="numpy", bounds={"num_tokens": 4})
 
 
+# ---- plans at given sizes
+
+
+@pytest.mark.parametrize("device", ["numpy:0", "cpu:0"])
+def test_a_bound_plan_reads_and_writes_in_place(plans: dict[str, px.graph.Executable], device: str) -> None:
+    plan = plans[device]
+    for num_tokens in (4, 1, 4):
+        bound = plan.bind(num_tokens=num_tokens)
+        assert bound is plan.bind(num_tokens=num_tokens)
+        for seed in range(2):
+            given = inputs(num_tokens, seed)
+            expected = {name: np.array(array) for name, array in plan(**given).items()}
+            for name, operand in bound.inputs.items():
+                operand[...] = given[name]
+            bound.run()
+            assert {name: array.shape for name, array in bound.outputs.items()} == {
+                name: array.shape for name, array in expected.items()
+            }
+            assert all(np.array_equal(bound.outputs[name], values) for name, values in expected.items())
+
+
+def test_each_run_of_a_bound_plan_is_counted(plans: dict[str, px.graph.Executable]) -> None:
+    plan = plans["cpu:0"]
+    plan.bind(num_tokens=2).run()
+    px.reset_explain()
+    for _ in range(3):
+        plan.bind(num_tokens=2).run()
+    rows = {row.op: row.count for row in px.explain().rows}
+    assert sum(rows.values()) == 3 * len(plan.graph.nodes)
+    assert {op: 3 * ops_of(plan.graph).count(op) for op in rows} == rows
+
+
+def test_what_a_plan_that_is_gone_ran_still_counts() -> None:
+    graph = px.graph.trace(px.nn.exp, {"x": px.TensorSpec((3,), px.float32)})
+    plan = px.graph.compile(graph, device="numpy", bounds={})
+    plan.bind().run()
+    del plan
+    assert [(row.op, row.count) for row in px.explain().rows] == [("exp", 1)]
+
+
+@pytest.mark.parametrize("sizes", [{"num_tokens": 41}, {"num_tokens": -1}, {"tokens": 1}])
+def test_sizes_that_a_plan_has_no_room_for(plans: dict[str, px.graph.Executable], sizes: dict[str, int]) -> None:
+    with pytest.raises(InvalidArgumentError, match="does not lie within the bounds"):
+        plans["cpu:0"].bind(**sizes)
+
+
+def test_a_bound_plan_on_a_device_with_its_own_memory(sim: SimulatedBackend) -> None:
+    model = block()
+    with px.use_device("sim", fallback="allow"):
+        plan = px.graph.compile(px.graph.trace(model, SPECS), bounds={"num_tokens": 32})
+        for num_tokens in (4, 1, 7):
+            bound, given = plan.bind(num_tokens=num_tokens), inputs(num_tokens)
+            for name, operand in bound.inputs.items():
+                operand[...] = given[name]
+            bound.run()
+            for name, values in eagerly(model, given).items():
+                assert np.abs(bound.outputs[name] - values).max() <= 1e-5 * np.abs(values).max()
+
+
 # ---- plans on a device with a memory of its own
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 import perfxapi as px
@@ -29,6 +28,10 @@ SIDE_CLASSES = tuple(4096 * 16**power for power in range(8))
 
 LOGPROB_CLASSES = (0, 32, 256)
 """How many likeliest tokens are found on the device; more are found by sorting on the host."""
+
+
+MAX_PLANS = 1024
+"""Exact sizes of steps for which the ready plan is remembered."""
 
 
 class SizeClass(NamedTuple):
@@ -67,14 +70,14 @@ class ModelRunner:
             )
             for i, s in enumerate(model.kv_specs)
         ]
-        self._inputs = StepInputs(limits, block_size, self._max_blocks)
+        self._inputs = StepInputs(block_size)
         self._sampling = SamplingInputs(limits.max_num_seqs)
         self._token_classes = _classes(TOKEN_CLASSES, limits.max_num_batched_tokens)
         self._row_classes = _classes(ROW_CLASSES, limits.max_logit_rows)
         self._logprob_classes = [size for size in LOGPROB_CLASSES if size <= model.vocab_size]
         self._graphs: dict[Head, px.graph.Graph] = {}
         self._executables: dict[SizeClass, px.graph.Executable] = {}
-        self._by_size: dict[tuple[Head, int, int, int], px.graph.Executable] = {}
+        self._plans: dict[tuple[Head, int, int, int, int, int, int], px.graph.BoundExecutable] = {}
 
     def run(self, schedule: Schedule) -> StepResult:
         """Computes a step: keys and values are written, prompt log-probabilities reported, tokens sampled.
@@ -82,17 +85,19 @@ class ModelRunner:
         Raises DeviceLostError; the requests' own state is then as before.
         """
         inputs = self._inputs
-        inputs.fill(schedule)
+        inputs.begin(schedule)
         head = self._head()
-        operands = inputs.operands(schedule)
-        if not head.is_greedy:
-            operands.update(self._sampling.fill(inputs.sampled))
-            if head.num_logprobs is not None:
-                operands["sample_rows"] = inputs.sample_rows[: len(inputs.sampled) or 1]
-        outputs = self._executable(head, operands)(**operands)
-        token_ids = np.asarray(outputs["ids"]).reshape(-1)[: len(inputs.sampled)].tolist()
+        sampling = {} if head.is_greedy else self._sampling.fill(inputs.sampled)
+        plan = self._plan(head, schedule, sampling)
+        inputs.fill(schedule, plan.inputs)
+        for name, values in sampling.items():
+            plan.inputs[name][...] = values
         if head.num_logprobs is not None:
-            self._report(outputs, token_ids)
+            plan.inputs["sample_rows"][:] = inputs.sample_rows or [0]
+        plan.run()
+        token_ids = plan.outputs["ids"].ravel()[: len(inputs.sampled)].tolist()
+        if head.num_logprobs is not None:
+            self._report(plan.outputs, token_ids)
         return StepResult(inputs.sampled, token_ids)
 
     def prepare(self) -> None:
@@ -130,13 +135,36 @@ class ModelRunner:
         }
         return px.graph.compile(self.graph(size.head), device=self.device, bounds=bounds)
 
-    def _executable(self, head: Head, operands: Mapping[str, npt.NDArray[Any]]) -> px.graph.Executable:
-        num_side = 0 if head.is_greedy else max(len(operands["counted_ids"]), len(operands["bias_ids"]))
-        exact = (head, len(operands["tokens"]), len(operands["output_rows"]), num_side)
-        if exact not in self._by_size:
-            bounds = zip((self._token_classes, self._row_classes, SIDE_CLASSES), exact[1:], strict=True)
-            self._by_size[exact] = self._compiled(SizeClass(head, *(_fitting(*bound) for bound in bounds)))
-        return self._by_size[exact]
+    def _plan(
+        self, head: Head, schedule: Schedule, sampling: Mapping[str, npt.NDArray[Any]]
+    ) -> px.graph.BoundExecutable:
+        """What runs a step of this size with these operands of sampling."""
+        num_requests, num_rows = len(schedule.requests), len(self._inputs.output_rows)
+        num_counted, num_biases = (len(sampling["counted_ids"]), len(sampling["bias_ids"])) if sampling else (0, 0)
+        num_samples = len(self._inputs.sampled) or 1
+        key = head, schedule.num_tokens, num_requests, num_rows, num_samples, num_counted, num_biases
+        plan = self._plans.get(key)
+        if plan is not None:
+            return plan
+        size = SizeClass(
+            head,
+            _fitting(self._token_classes, schedule.num_tokens),
+            _fitting(self._row_classes, num_rows),
+            _fitting(SIDE_CLASSES, max(num_counted, num_biases)),
+        )
+        if len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        plan = self._plans[key] = self._compiled(size).bind(
+            num_tokens=schedule.num_tokens,
+            num_requests=num_requests,
+            num_requests_plus_one=num_requests + 1,
+            num_outputs=num_rows,
+            num_samples=num_samples,
+            num_samples_plus_one=num_samples + 1,
+            num_counted=num_counted,
+            num_biases=num_biases,
+        )
+        return plan
 
     def _compiled(self, size: SizeClass) -> px.graph.Executable:
         if size not in self._executables:
@@ -163,14 +191,13 @@ class ModelRunner:
         rows = px.nn.take_rows(model.hidden(batch, self._kv), batch.output_rows)
         return sample_tokens(model, head, rows, arrays)
 
-    def _report(self, outputs: Mapping[str, px.Array], token_ids: Sequence[int]) -> None:
+    def _report(self, outputs: Mapping[str, npt.NDArray[Any]], token_ids: Sequence[int]) -> None:
         """Hands log-probabilities, and raw logits where asked for, to their requests."""
-        top_ids = np.asarray(outputs["top_ids"]) if "top_ids" in outputs else None
-        rows = LogitRows(np.asarray(outputs["logits"]), np.asarray(outputs["logsumexp"]), top_ids)
+        rows = LogitRows(outputs["logits"], outputs["logsumexp"], outputs.get("top_ids"))
         for request, positions, first_row in self._inputs.prompt_rows:
             _report_prompt(request, positions, first_row, rows)
         for place, (request, token_id) in enumerate(zip(self._inputs.sampled, token_ids, strict=True)):
-            row = int(self._inputs.sample_rows[place])
+            row = self._inputs.sample_rows[place]
             if request.prompt_logits is not None and not request.num_output_tokens:
                 request.prompt_logits(request.num_prompt_tokens - 1, rows.logits[row : row + 1])
             if request.logprobs is not None:
