@@ -163,7 +163,7 @@ class LosingRunner(ModelRunner):
     def run(self, schedule: Schedule) -> StepResult:
         LosingRunner.num_steps += 1
         if LosingRunner.num_steps in self.lost_at:
-            self._inputs.fill(schedule)
+            self._inputs.begin(schedule)
             if self._inputs.sampled:
                 self._sampling.fill(self._inputs.sampled)
             if self.leaves:
