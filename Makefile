@@ -151,6 +151,10 @@ docs: install  ## Write docs/generated anew
 bench: $(VENV)/.bench install  ## Measure beside the peers that are installed; writes docs/performance (BENCH="..." passes options)
 	$(BIN)/python -m bench $(BENCH)
 
+.PHONY: bench-instructions
+bench-instructions: install  ## Count the instructions of the hottest kernels and record them (BENCH=--check compares with the record)
+	$(BIN)/python -m bench.instructions $(BENCH)
+
 .PHONY: wheels
 wheels: $(VENV)/.tools  ## Build the wheel of every distribution for this machine into dist/
 	rm -rf dist
@@ -165,4 +169,4 @@ clean:  ## Remove what was built (not .venv)
 
 .PHONY: help
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
