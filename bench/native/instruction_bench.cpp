@@ -57,10 +57,11 @@ int main(int argc, char** argv) {
   }
 
   Operands operands;
-  const int64_t packed = perfx_packed_bytes(dtype, rows, columns);
+  const int32_t layout = perfx_packed_layout(dtype, rows, columns);
+  const int64_t packed = perfx_packed_bytes(dtype, layout, rows, columns);
   const int32_t num_weights = op == "gated_linear" ? 2 : 1;
   operands.add_floats(tokens, columns);
-  for (int32_t i = 0; i < num_weights; ++i) operands.add(dtype, PX_TILE16, rows, columns, packed);
+  for (int32_t i = 0; i < num_weights; ++i) operands.add(dtype, layout, rows, columns, packed);
   std::vector<PxAttr> attributes(3);
   if (op == "vocab_topk") {
     operands.add_floats(tokens, 1);
