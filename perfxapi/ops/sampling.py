@@ -171,6 +171,17 @@ def sampling_weights(logits: Any, temperature: float, top_k_limit: int, top_p: f
     return weights
 
 
+def sampling_order(logits: Any, top_k_limit: int) -> Any:
+    """The order in which the tokens of a row share the interval [0, 1) that `uniform` points into.
+
+    With top_k it is that of `topk`, likeliest first, so that sampling from a row's k largest logits alone gives the
+    same token; else that of the ids.
+    """
+    if 0 < top_k_limit < len(logits):
+        return np.argsort(-logits, kind="stable")
+    return np.arange(len(logits))
+
+
 def _sample(logits: Any, temperature: Any, limits: Any, top_p: Any, min_p: Any, uniform: Any) -> Any:
     require(bool(np.all(limits >= 0)), "sample", "top_k must not be negative")
     ids = np.zeros(len(logits), np.int32)
@@ -178,8 +189,10 @@ def _sample(logits: Any, temperature: Any, limits: Any, top_p: Any, min_p: Any, 
         if temperature[row] == 0:
             ids[row] = np.argmax(logits[row])
             continue
-        running = np.cumsum(sampling_weights(logits[row], temperature[row], int(limits[row]), top_p[row], min_p[row]))
-        ids[row] = np.searchsorted(running, float(uniform[row]) * running[-1], side="right")
+        order = sampling_order(logits[row], int(limits[row]))
+        weights = sampling_weights(logits[row][order], temperature[row], int(limits[row]), top_p[row], min_p[row])
+        running = np.cumsum(weights)
+        ids[row] = order[np.searchsorted(running, float(uniform[row]) * running[-1], side="right")]
     return ids
 
 
@@ -210,7 +223,8 @@ def _sample_samples() -> Iterable[Sample]:
     uniform = np.zeros(rows, np.float32)
     for row in np.flatnonzero(temperature):
         # in the middle of a token's share: at an edge, sums in float32 and float64 may disagree
-        weights = sampling_weights(logits[row], temperature[row], int(limits[row]), top_p[row], min_p[row])
+        order = sampling_order(logits[row], int(limits[row]))
+        weights = sampling_weights(logits[row][order], temperature[row], int(limits[row]), top_p[row], min_p[row])
         running = np.concatenate([[0], np.cumsum(weights)]) / weights.sum()
         chosen = rng.choice(np.flatnonzero(weights > weights.max() * 0.01))
         uniform[row] = running[chosen : chosen + 2].mean()

@@ -72,15 +72,32 @@ def sample(
 )
 def test_the_running_sum_of_what_is_kept_picks_the_id(variant: str, settings: Settings) -> None:
     logits = zipf_logits(1, 1.1)
-    weights = [kept_weights(row, settings) for row in logits]
     for uniform in (0.0, 0.31, 0.77, 0.9999):
         status, ids = sample(logits, settings, np.full(ROWS, uniform, np.float32), variant)
         assert status == OK
-        for row, chosen in zip(weights, ids, strict=True):
-            running, total = np.cumsum(row), row.sum()
+        for row, chosen in zip(logits, ids, strict=True):
+            # with top_k the likeliest come first
+            order = np.argsort(-row, kind="stable") if settings.top_k else np.arange(row.size)
+            weights = kept_weights(row, settings)[order]
+            place = int(np.flatnonzero(order == chosen)[0])
+            running, total = np.cumsum(weights), weights.sum()
             slack = 2e-6 * total  # float32 exponents, and what they move across the edge of top_p
-            assert row[chosen] > 0
-            assert running[chosen] - row[chosen] - slack <= uniform * total <= running[chosen] + slack
+            assert weights[place] > 0
+            assert running[place] - weights[place] - slack <= uniform * total <= running[place] + slack
+
+
+@each_variant
+@pytest.mark.parametrize("settings", [Settings(top_k=20), Settings(temperature=1.5, top_k=63, top_p=0.8, min_p=0.01)])
+def test_the_k_largest_logits_alone_give_the_same_token(variant: str, settings: Settings) -> None:
+    logits = zipf_logits(3, 0.8)
+    logits[0, 50:90] = logits[0].max()  # ties
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :64]
+    largest = np.take_along_axis(logits, order, axis=1)
+    for uniform in np.linspace(0, 0.999, 40, dtype=np.float32):
+        status, ids = sample(logits, settings, np.full(ROWS, uniform, np.float32), variant)
+        assert status == OK
+        _, places = sample(largest, settings, np.full(ROWS, uniform, np.float32), variant)
+        assert np.array_equal(np.take_along_axis(order, places[:, None].astype(np.int64), axis=1)[:, 0], ids)
 
 
 @each_variant

@@ -26,7 +26,8 @@ def adjusted(logprobs: Floats, token_ids: list[int], num_prompt: int, params: Sa
 
 
 def drawn(logits: Floats, params: SamplingParams, uniform: float) -> int:
-    """The token that a number in [0, 1) stands for: min_p, top_k, top_p in turn, then the running sum by id."""
+    """The token that a number in [0, 1) stands for: min_p, top_k, top_p in turn, then the running sum: by id, or with top_k
+    from the likeliest on."""
     scaled = logits / params.temperature
     weights = np.exp(scaled - scaled.max())
     weights[weights < params.min_p] = 0
@@ -35,8 +36,9 @@ def drawn(logits: Floats, params: SamplingParams, uniform: float) -> int:
     order = np.argsort(-weights, kind="stable")
     total = np.cumsum(weights[order])
     weights[order[int(np.argmax(total >= params.top_p * total[-1])) + 1 :]] = 0
-    running = np.cumsum(weights)
-    return int(np.argmax(running > uniform * running[-1]))
+    ids = order if params.top_k else np.arange(len(weights))
+    running = np.cumsum(weights[ids])
+    return int(ids[np.argmax(running > uniform * running[-1])])
 
 
 SAMPLING: list[dict[str, Any]] = [

@@ -37,11 +37,18 @@ _SAMPLE_OPERANDS = ("temperature", "top_k", "top_p", "min_p", "uniform")
 class Head(NamedTuple):
     """What follows the last hidden state: the likeliest token alone, or all logits, adjusted and sampled.
 
-    With `num_logprobs` the raw logits are kept for reports, with that many likeliest tokens.
+    With `num_candidates` only that many of the largest logits are sampled from. With `num_logprobs` the raw logits are
+    kept for reports, with that many likeliest tokens.
     """
 
     is_greedy: bool
     num_logprobs: int | None = None
+    num_candidates: int | None = None
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether all logits are computed."""
+        return not self.is_greedy and self.num_candidates is None
 
 
 GREEDY = Head(is_greedy=True)
@@ -50,10 +57,18 @@ SAMPLED = Head(is_greedy=False)
 
 def sample_tokens(model: Decoder, head: Head, rows: px.Array, arrays: Mapping[str, px.Array]) -> dict[str, px.Array]:
     """Traced: from hidden states [num_outputs, hidden_size] to `ids`, and what reports of log-probabilities need."""
-    if head.is_greedy:
+    if not head.has_logits:
         activation_format = model.options.activation_format if model.head.dtype.is_quantized else "float32"
-        top = px.nn.vocab_topk(rows, model.head, k=1, activation_format=activation_format, softcap=model.logit_softcap)
-        return {"ids": top[1]}
+        values, ids = px.nn.vocab_topk(
+            rows,
+            model.head,
+            k=head.num_candidates or 1,
+            activation_format=activation_format,
+            softcap=model.logit_softcap,
+        )
+        if head.is_greedy:
+            return {"ids": ids}
+        return {"candidates": ids, "places": px.nn.sample(values, *(arrays[name] for name in _SAMPLE_OPERANDS))}
     raw = model.logits(rows)
     outputs: dict[str, px.Array] = {}
     if head.num_logprobs is not None:
@@ -72,6 +87,8 @@ def sampling_specs(head: Head) -> dict[str, px.TensorSpec]:
     if head.is_greedy:
         return {}
     samples = px.Dim("num_outputs" if head.num_logprobs is None else "num_samples")
+    if not head.has_logits:
+        return {name: px.TensorSpec((samples,), _SAMPLING_DTYPES[name]) for name in _SAMPLE_OPERANDS}
     counted, biases = px.Dim("num_counted"), px.Dim("num_biases")
     specs = {name: px.TensorSpec((samples,), dtype) for name, dtype in _SAMPLING_DTYPES.items()}
     if head.num_logprobs is not None:

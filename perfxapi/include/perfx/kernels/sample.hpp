@@ -138,8 +138,18 @@ inline int32_t pick_from_row(const Draw& draw, const SelectSpace& space) {
   return last; /* rounding left the sum a hair below */
 }
 
+/* Puts the candidates in the order of Before and numbers them; space.ids keeps the id of each. */
+inline void rank_candidates(int64_t count, const SelectSpace& space) {
+  Candidate* c = space.candidates;
+  std::sort(c, c + count, Before());
+  for (int64_t i = 0; i < count; ++i) {
+    space.ids[i] = c[i].id;
+    c[i].id = int32_t(i);
+  }
+}
+
 /* Turns the gathered logits into weights; drops those below `least` and, past the k-th largest, below it. Returns how
- * many are left, in the order of their ids. */
+ * many are left: with top_k they are in the order of their ranks, by which they are then known; else of their ids. */
 inline int64_t weigh_candidates(const Draw& draw, int64_t count, const SelectSpace& space) {
   Candidate* c = space.candidates;
   float kth = -INFINITY;
@@ -148,6 +158,7 @@ inline int64_t weigh_candidates(const Draw& draw, int64_t count, const SelectSpa
     kth = c[draw.top_k - 1].value;
     count = collect(draw.logits, draw.size, space);
   }
+  if (draw.top_k < draw.size) rank_candidates(count, space);
   int64_t kept = 0;
   for (int64_t i = 0; i < count; i += kLanes) {
     const int n = int(smaller(kLanes, count - i));
@@ -219,11 +230,9 @@ inline int32_t pick_from_candidates(const Draw& draw, double total, const Select
   }
   const double target = draw.uniform * mass_of(c, count);
   double running = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    running += double(c[i].value);
-    if (running > target) return c[i].id;
-  }
-  return c[count - 1].id;
+  int64_t picked = 0;
+  while (picked < count - 1 && !((running += double(c[picked].value)) > target)) ++picked;
+  return draw.top_k < draw.size ? space.ids[c[picked].id] : c[picked].id;
 }
 
 /* The lowest id of the largest logit; 0 where there are only NaN. */
