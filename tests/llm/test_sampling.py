@@ -26,8 +26,10 @@ def adjusted(logprobs: Floats, token_ids: list[int], num_prompt: int, params: Sa
 
 
 def drawn(logits: Floats, params: SamplingParams, uniform: float) -> int:
-    """The token that a number in [0, 1) stands for: min_p, top_k, top_p in turn, then the running sum: by id, or with top_k
-    from the likeliest on."""
+    """The token that a number in [0, 1) stands for: min_p, top_k, top_p in turn, then the running sum.
+
+    It runs from the likeliest token on with top_k, by id without.
+    """
     scaled = logits / params.temperature
     weights = np.exp(scaled - scaled.max())
     weights[weights < params.min_p] = 0
@@ -66,6 +68,28 @@ def test_tokens_are_those_that_the_stream_of_the_seed_stands_for(llm: LLM, optio
         logits = adjusted(row, token_ids, num_prompt, params)
         assert token == drawn(logits, params, stream.random(dtype=np.float32))
         token_ids = [*token_ids, token]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 5}, {"top_k": 1}, {"top_k": 40, "top_p": 0.8}, {"top_k": 15, "min_p": 0.1}, {"top_k": 63}],
+    ids=str,
+)
+def test_top_k_gives_the_same_tokens_without_all_logits(llm: LLM, options: dict[str, Any]) -> None:
+    """A bias of nothing makes the engine compute all logits."""
+    prompts = [TokensPrompt(prompt_token_ids=prompt(length)[0]) for length in (4, 7, 9)]
+
+    def run(bias: dict[int, float] | None) -> list[list[int]]:
+        params = [
+            SamplingParams(seed=seed, max_tokens=12, temperature=9.0, ignore_eos=True, logit_bias=bias, **options)
+            for seed in range(2)
+        ]
+        params.append(SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True))
+        return tokens_of(llm.generate(prompts, params))
+
+    assert run(None) == run({3: 0.0})
+    used = {size.head.num_candidates for size in llm.engine.runner.executables()}
+    assert (16 if options["top_k"] < 16 else 64) in used
 
 
 def test_repetition_penalty_divides_positive_logits_of_seen_tokens(llm: LLM) -> None:

@@ -10,7 +10,16 @@ import numpy.typing as npt
 
 import perfxapi as px
 from perfxlm.engine.request import Request
-from perfxlm.engine.sampler import GREEDY, SAMPLED, Head, LogitRows, sample_tokens, sampling_specs
+from perfxlm.engine.sampler import (
+    GREEDY,
+    SAMPLE_OPERANDS,
+    SAMPLED,
+    Head,
+    LogitRows,
+    sample_tokens,
+    sampled_ids,
+    sampling_specs,
+)
 from perfxlm.engine.sampling_inputs import SamplingInputs
 from perfxlm.engine.scheduler import Schedule, SchedulerLimits
 from perfxlm.engine.step_inputs import StepInputs
@@ -25,6 +34,9 @@ ROW_CLASSES = (1, 16)
 
 SIDE_CLASSES = tuple(4096 * 16**power for power in range(8))
 """The same, for token counts and biases: lists as long as a prompt, or as a vocabulary."""
+
+CANDIDATE_CLASSES = (16, 64)
+"""How many of the largest logits are sampled from where a request limits them by top_k."""
 
 LOGPROB_CLASSES = (0, 32, 256)
 """How many likeliest tokens are found on the device; more are found by sorting on the host."""
@@ -87,7 +99,7 @@ class ModelRunner:
         inputs = self._inputs
         inputs.begin(schedule)
         head = self._head()
-        sampling = {} if head.is_greedy else self._sampling.fill(inputs.sampled)
+        sampling = self._sampling_operands(head)
         plan = self._plan(head, schedule, sampling)
         inputs.fill(schedule, plan.inputs)
         for name, values in sampling.items():
@@ -95,7 +107,7 @@ class ModelRunner:
         if head.num_logprobs is not None:
             plan.inputs["sample_rows"][:] = inputs.sample_rows or [0]
         plan.run()
-        token_ids = plan.outputs["ids"].ravel()[: len(inputs.sampled)].tolist()
+        token_ids = sampled_ids(plan.outputs)[: len(inputs.sampled)].tolist()
         if head.num_logprobs is not None:
             self._report(plan.outputs, token_ids)
         return StepResult(inputs.sampled, token_ids)
@@ -140,7 +152,7 @@ class ModelRunner:
     ) -> px.graph.BoundExecutable:
         """What runs a step of this size with these operands of sampling."""
         num_requests, num_rows = len(schedule.requests), len(self._inputs.output_rows)
-        num_counted, num_biases = (len(sampling["counted_ids"]), len(sampling["bias_ids"])) if sampling else (0, 0)
+        num_counted, num_biases = (len(sampling.get(name, ())) for name in ("counted_ids", "bias_ids"))
         num_samples = len(self._inputs.sampled) or 1
         key = head, schedule.num_tokens, num_requests, num_rows, num_samples, num_counted, num_biases
         plan = self._plans.get(key)
@@ -180,9 +192,23 @@ class ModelRunner:
         counts += [request.num_prompt_logprobs for request, _, _ in prompt_rows]
         counts += [0 for request in sampled if request.prompt_logits is not None]
         if not counts:
-            return SAMPLED
+            return self._sampled_head(sampled)
         most = max(counts)
         return Head(False, next((size for size in self._logprob_classes if most <= size), 0))
+
+    def _sampled_head(self, sampled: Sequence[Request]) -> Head:
+        """Candidates alone, where every request is content with few and the model's logits are those of vocab_topk."""
+        needed = [request.sampler.num_candidates if request.sampler else 1 for request in sampled]
+        if 0 in needed or self.model.logit_softcap:
+            return SAMPLED
+        classes = [size for size in CANDIDATE_CLASSES if max(needed) <= size <= self.model.vocab_size]
+        return Head(is_greedy=False, num_candidates=classes[0]) if classes else SAMPLED
+
+    def _sampling_operands(self, head: Head) -> Mapping[str, npt.NDArray[Any]]:
+        if head.is_greedy:
+            return {}
+        operands = self._sampling.fill(self._inputs.sampled)
+        return operands if head.has_logits else {name: operands[name] for name in SAMPLE_OPERANDS}
 
     def _forward(self, head: Head, arrays: Mapping[str, px.Array]) -> dict[str, px.Array]:
         """Traced: from a step's operands to its outputs."""

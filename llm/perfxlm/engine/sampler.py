@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,8 @@ _ADJUST_OPERANDS = (
     "counted_ids", "starts", "output_counts", "repetition", "frequency", "presence",
     "bias_rows", "bias_ids", "bias_values",
 )  # fmt: skip
-_SAMPLE_OPERANDS = ("temperature", "top_k", "top_p", "min_p", "uniform")
+SAMPLE_OPERANDS = ("temperature", "top_k", "top_p", "min_p", "uniform")
+"""What the op `sample` takes beside logits."""
 
 
 class Head(NamedTuple):
@@ -68,7 +69,7 @@ def sample_tokens(model: Decoder, head: Head, rows: px.Array, arrays: Mapping[st
         )
         if head.is_greedy:
             return {"ids": ids}
-        return {"candidates": ids, "places": px.nn.sample(values, *(arrays[name] for name in _SAMPLE_OPERANDS))}
+        return {"candidates": ids, "places": px.nn.sample(values, *(arrays[name] for name in SAMPLE_OPERANDS))}
     raw = model.logits(rows)
     outputs: dict[str, px.Array] = {}
     if head.num_logprobs is not None:
@@ -78,8 +79,15 @@ def sample_tokens(model: Decoder, head: Head, rows: px.Array, arrays: Mapping[st
     # logits are adjusted in place: where raw ones are reported too, in a copy
     logits = raw if head.num_logprobs is None else px.nn.take_rows(raw, arrays["sample_rows"])
     px.nn.adjust_logits(logits, *(arrays[name] for name in _ADJUST_OPERANDS))
-    outputs["ids"] = px.nn.sample(logits, *(arrays[name] for name in _SAMPLE_OPERANDS))
+    outputs["ids"] = px.nn.sample(logits, *(arrays[name] for name in SAMPLE_OPERANDS))
     return outputs
+
+
+def sampled_ids(outputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int32]:
+    """The tokens of a step, one for each row."""
+    if "ids" in outputs:
+        return outputs["ids"].ravel()
+    return np.take_along_axis(outputs["candidates"], outputs["places"][:, None], axis=1).ravel()
 
 
 def sampling_specs(head: Head) -> dict[str, px.TensorSpec]:
@@ -88,7 +96,7 @@ def sampling_specs(head: Head) -> dict[str, px.TensorSpec]:
         return {}
     samples = px.Dim("num_outputs" if head.num_logprobs is None else "num_samples")
     if not head.has_logits:
-        return {name: px.TensorSpec((samples,), _SAMPLING_DTYPES[name]) for name in _SAMPLE_OPERANDS}
+        return {name: px.TensorSpec((samples,), _SAMPLING_DTYPES[name]) for name in SAMPLE_OPERANDS}
     counted, biases = px.Dim("num_counted"), px.Dim("num_biases")
     specs = {name: px.TensorSpec((samples,), dtype) for name, dtype in _SAMPLING_DTYPES.items()}
     if head.num_logprobs is not None:

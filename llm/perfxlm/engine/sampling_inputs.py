@@ -106,7 +106,7 @@ class LogitBias:
 class RequestSampler:
     """What sampling a request needs from step to step: its random stream, the tokens seen, its biases."""
 
-    __slots__ = ("_drawn", "_drawn_for", "_generator", "bias", "counts")
+    __slots__ = ("_drawn", "_drawn_for", "_generator", "bias", "counts", "num_candidates")
 
     def __init__(self, request: Request, bias: LogitBias, seed: tuple[int, int]) -> None:
         """`seed` is that of the engine and the number of this request in it, for requests without a seed."""
@@ -117,6 +117,10 @@ class RequestSampler:
         prompt = request.token_ids[: request.num_prompt_tokens]
         self.counts = TokenCounts(prompt) if params.has_penalties else None
         self.bias = bias
+        # one more than top_k: it keeps what equals the last
+        is_limited = not (bias.is_needed or params.has_penalties) and (params.top_k > 0 or not params.temperature)
+        self.num_candidates = (params.top_k + 1 if params.temperature else 1) if is_limited else 0
+        """How many of the largest logits hold every token that may be sampled; 0: all may."""
 
     @staticmethod
     def is_needed(params: SamplingParams) -> bool:
