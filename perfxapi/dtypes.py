@@ -84,10 +84,19 @@ q8_0: Final = _quantized("q8_0", 34, 32, 34)
 q4_k: Final = _quantized("q4_k", 35, 256, 144)
 q6_k: Final = _quantized("q6_k", 36, 256, 210)
 int4_g128: Final = _quantized("int4_g128", 37, 128, 67)
+q4_1: Final = _quantized("q4_1", 38, 32, 20)
+q5_1: Final = _quantized("q5_1", 39, 32, 24)
+q2_k: Final = _quantized("q2_k", 40, 256, 84)
+q3_k: Final = _quantized("q3_k", 41, 256, 110)
+q5_k: Final = _quantized("q5_k", 42, 256, 176)
+q8_k: Final = _quantized("q8_k", 43, 256, 292)
+iq4_nl: Final = _quantized("iq4_nl", 44, 32, 18)
+iq4_xs: Final = _quantized("iq4_xs", 45, 256, 136)
+mxfp4: Final = _quantized("mxfp4", 46, 32, 17)
 
 ALL: Final = (
     bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64, complex64,
-    complex128, q4_0, q5_0, q8_0, q4_k, q6_k, int4_g128,
+    complex128, q4_0, q5_0, q8_0, q4_k, q6_k, int4_g128, q4_1, q5_1, q2_k, q3_k, q5_k, q8_k, iq4_nl, iq4_xs, mxfp4,
 )  # fmt: skip
 _BY_NAME = {dtype.name: dtype for dtype in ALL}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in ALL if not dtype.is_quantized and dtype is not bfloat16}

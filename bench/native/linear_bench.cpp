@@ -2,7 +2,7 @@
 //
 //   library=$(python -c "import perfxapi_backend_cpu as b; print(b.__path__[0])")/_native.so
 //   c++ -std=c++17 -O3 -I perfxapi/include bench/native/linear_bench.cpp "$library" -o build/linear_bench
-//   build/linear_bench [threads] [variant]
+//   build/linear_bench [threads] [variant] [storage type]
 //
 // One token: GB/s of packed weights, out of more matrices than the last-level cache holds; the yardstick is reading
 // memory and nothing else. 512 tokens: 10^9 operations a second, a multiplication and an addition being two; the
@@ -111,11 +111,16 @@ struct Case {
   int64_t rows, columns;
 };
 
-constexpr Case kCases[] = {{"q8_0", PX_Q8_0, 262144, 640}, {"q8_0", PX_Q8_0, 2048, 640},
-                           {"q5_0", PX_Q5_0, 2048, 640},   {"q5_0", PX_Q5_0, 640, 2048},
-                           {"q4_0", PX_Q4_0, 2048, 2048},  {"q4_k", PX_Q4_K, 2048, 2048},
-                           {"q6_k", PX_Q6_K, 2048, 2048},  {"f32", PX_FLOAT32, 2048, 640},
-                           {"f16", PX_FLOAT16, 2048, 640}, {"bf16", PX_BFLOAT16, 2048, 640}};
+constexpr Case kCases[] = {{"q8_0", PX_Q8_0, 262144, 640},    {"q8_0", PX_Q8_0, 2048, 640},
+                           {"q5_0", PX_Q5_0, 2048, 640},      {"q5_0", PX_Q5_0, 640, 2048},
+                           {"q4_0", PX_Q4_0, 2048, 2048},     {"q4_k", PX_Q4_K, 2048, 2048},
+                           {"q6_k", PX_Q6_K, 2048, 2048},     {"int4_g128", PX_INT4_G128, 2048, 2048},
+                           {"q4_1", PX_Q4_1, 2048, 2048},     {"q5_1", PX_Q5_1, 2048, 2048},
+                           {"q2_k", PX_Q2_K, 2048, 2048},     {"q3_k", PX_Q3_K, 2048, 2048},
+                           {"q5_k", PX_Q5_K, 2048, 2048},     {"q8_k", PX_Q8_K, 2048, 2048},
+                           {"iq4_nl", PX_IQ4_NL, 2048, 2048}, {"iq4_xs", PX_IQ4_XS, 2048, 2048},
+                           {"mxfp4", PX_MXFP4, 2048, 2048},   {"f32", PX_FLOAT32, 2048, 640},
+                           {"f16", PX_FLOAT16, 2048, 640},    {"bf16", PX_BFLOAT16, 2048, 640}};
 
 // One case's operands: weights of several matrices, taken in turn.
 class Linear {
@@ -182,12 +187,13 @@ void bench_tokens(const PxVariant& variant, const Case& shape, int64_t format, i
   std::printf(", %2.0f%% of multiplying", 100 * speed / limit);
 }
 
-void bench_variant(const PxVariant& variant) {
+void bench_variant(const PxVariant& variant, const char* type) {
   static const char* const formats[] = {"float32", "int8", "int16"};
   for (const Case& shape : kCases) {
+    if (type != nullptr && std::strcmp(type, shape.name) != 0) continue;
     for (int64_t format = 0; format < 3; ++format) {
       if ((format == 0) != (shape.dtype < PX_Q4_0)) continue;
-      std::printf("%-10s %-4s %6lld x %-4lld %-7s", variant.name, shape.name, static_cast<long long>(shape.rows),
+      std::printf("%-10s %-9s %6lld x %-4lld %-7s", variant.name, shape.name, static_cast<long long>(shape.rows),
                   static_cast<long long>(shape.columns), formats[format]);
       bench_one_token(variant, shape, format);
       if (shape.rows <= 4096) bench_tokens(variant, shape, format, 96);
@@ -202,13 +208,13 @@ void bench_variant(const PxVariant& variant) {
 
 int main(int argc, char** argv) {
   if (argc > 1) num_threads = std::atoi(argv[1]);
-  const char* only = argc > 2 ? argv[2] : nullptr;
+  const char *only = argc > 2 ? argv[2] : nullptr, *type = argc > 3 ? argv[3] : nullptr;
   pool = perfx_pool_create(num_threads, nullptr, 1000);
   if (pool == nullptr) return 1;
   const PxLibrary* library = perfx_library();
   for (int32_t i = 0; i < library->num_variants; ++i) {
     const PxVariant& variant = library->variants[i];
-    if (variant.supported() && (only == nullptr || std::strcmp(only, variant.name) == 0)) bench_variant(variant);
+    if (variant.supported() && (only == nullptr || std::strcmp(only, variant.name) == 0)) bench_variant(variant, type);
   }
   perfx_pool_destroy(pool);
   return 0;

@@ -36,6 +36,7 @@ from perfxapi.ops.spec import (
 
 ACTIVATION_FORMATS = ("float32", "int8", "int16")
 _FORMAT = Attribute("activation_format", str, "float32", ACTIVATION_FORMATS)
+_DISTINCT_ROWS = 6  # of weights in samples
 _SOFTCAP = Attribute("softcap", float, 0.0)
 _QUANTIZED = tuple(dtype for dtype in dtypes.ALL if dtype.is_quantized)
 
@@ -122,6 +123,14 @@ def random_weight(rng: np.random.Generator, rows: int, columns: int, dtype: DTyp
     return values.astype(dtype.numpy)
 
 
+def _repetitive_weight(rng: np.random.Generator, rows: int, columns: int, dtype: DType) -> Any:
+    """A random weight whose rows are drawn from a few where it is quantized: searching for scales takes its time."""
+    if not dtype.is_quantized:
+        return random_weight(rng, rows, columns, dtype)
+    few = random_weight(rng, _DISTINCT_ROWS, columns, dtype)
+    return QuantizedArray(few.raw[rng.integers(0, _DISTINCT_ROWS, rows)], dtype)
+
+
 def _activations(rng: np.random.Generator, rows: int, columns: int) -> Any:
     return rng.standard_normal((rows, columns)).astype(np.float32)
 
@@ -140,7 +149,7 @@ def _cases(seed: int) -> Iterable[tuple[np.random.Generator, int, int, int, DTyp
 
 def _linear_samples() -> Iterable[Sample]:
     for rng, tokens, rows, columns, dtype, activation_format in _cases(8):
-        inputs = (_activations(rng, tokens, columns), random_weight(rng, rows, columns, dtype))
+        inputs = (_activations(rng, tokens, columns), _repetitive_weight(rng, rows, columns, dtype))
         yield Sample(
             inputs,
             {"activation_format": activation_format},
@@ -150,7 +159,7 @@ def _linear_samples() -> Iterable[Sample]:
 
 def _multi_linear_samples() -> Iterable[Sample]:
     for rng, tokens, rows, columns, dtype, activation_format in _cases(9):
-        weights = (random_weight(rng, rows, columns, dtype), random_weight(rng, 2 * rows + 1, columns, dtype))
+        weights = tuple(_repetitive_weight(rng, count, columns, dtype) for count in (rows, 2 * rows + 1))
         yield Sample(
             (_activations(rng, tokens, columns), *weights), {"activation_format": activation_format}, dtype.name
         )
@@ -158,7 +167,7 @@ def _multi_linear_samples() -> Iterable[Sample]:
 
 def _gated_linear_samples() -> Iterable[Sample]:
     for rng, tokens, rows, columns, dtype, activation_format in _cases(10):
-        weights = tuple(random_weight(rng, rows, columns, dtype) for _ in range(2))
+        weights = tuple(_repetitive_weight(rng, rows, columns, dtype) for _ in range(2))
         for activation in ACTIVATIONS:
             attributes = {"activation_format": activation_format, "activation": activation}
             yield Sample((_activations(rng, tokens, columns), *weights), attributes, f"{dtype.name} {activation}")
@@ -293,7 +302,7 @@ def _embedding_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(12)
     for dtype in (*_QUANTIZED, dtypes.float32, dtypes.float16, dtypes.bfloat16):
         tokens = rng.integers(0, 50, 9).astype(np.int32)
-        yield Sample((tokens, random_weight(rng, 50, 256, dtype)), {"scale": 25.25}, dtype.name)
+        yield Sample((tokens, _repetitive_weight(rng, 50, 256, dtype)), {"scale": 25.25}, dtype.name)
     yield Sample((np.zeros(0, np.int32), random_weight(rng, 20, 64, dtypes.q8_0)), {"scale": 1.0}, "no tokens")
 
 

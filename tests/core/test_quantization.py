@@ -17,8 +17,13 @@ from perfxapi.errors import InvalidArgumentError
 gguf = pytest.importorskip("gguf", reason="the oracle of the block layouts")
 gguf_quants = pytest.importorskip("gguf.quants")
 
-TYPES = [dtypes.q4_0, dtypes.q5_0, dtypes.q8_0, dtypes.q4_k, dtypes.q6_k, dtypes.int4_g128]
-SIMPLE_TYPES = TYPES[:3]
+TYPES = [dtype for dtype in dtypes.ALL if dtype.is_quantized]
+SIMPLE_TYPES = [dtypes.q4_0, dtypes.q5_0, dtypes.q8_0]
+GGUF_TYPES = [dtype for dtype in TYPES if dtype not in (dtypes.int4_g128, dtypes.q8_k)]  # those that the oracle decodes
+SCALE_BYTES = {
+    "q4_k": (1, 3), "q5_k": (1, 3), "q4_1": (1, 3), "q5_1": (1, 3), "q2_k": (81, 83), "q3_k": (109,), "q6_k": (209,),
+    "q8_k": (3,), "mxfp4": (0,),
+}  # fmt: skip
 each_type = pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: dtype.name)
 each_format = pytest.mark.parametrize("activation_format", ["int8", "int16"])
 
@@ -30,7 +35,7 @@ def ggml_type(dtype: DType) -> object:
 def random_rows(dtype: DType, rows: int, blocks: int, seed: int = 0) -> np.ndarray:
     """Random bytes with finite float16 scales: the exponent's top bit of every byte that may be one is cleared."""
     raw = np.random.default_rng(seed).integers(0, 256, (rows, blocks, dtype.block_bytes), dtype=np.uint8)
-    for scale_byte in {"q4_k": (1, 3), "q6_k": (209,)}.get(dtype.name, (1,)):
+    for scale_byte in SCALE_BYTES.get(dtype.name, (1,)):
         raw[..., scale_byte] &= 0xBF
     return raw.reshape(rows, -1)
 
@@ -39,11 +44,31 @@ def gaussian(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("dtype", TYPES[:-1], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("dtype", GGUF_TYPES, ids=lambda dtype: dtype.name)
 def test_dequantize_equals_the_gguf_package_bit_for_bit(dtype: DType) -> None:
     raw = random_rows(dtype, 64, 16)
     expected = gguf_quants.dequantize(raw, ggml_type(dtype))
     np.testing.assert_array_equal(quantization.dequantize(raw, dtype), expected)
+
+
+def test_mxfp4_has_every_power_of_two() -> None:
+    raw = np.zeros((256, 17), np.uint8)
+    raw[:, 0], raw[:, 1] = np.arange(256), 0x72  # 1 and 6
+    values = quantization.dequantize(raw, dtypes.mxfp4)
+    exact = np.ldexp(1.0, np.arange(256) - 127)  # of which float32 has no more than 2^127
+    assert values[:255, 0].tolist() == exact[:255].tolist()
+    assert values[:253, 16].tolist() == (6 * exact[:253]).tolist()
+
+
+def test_dequantize_q8_k() -> None:
+    raw = random_rows(dtypes.q8_k, 5, 2)
+    for row, values in zip(
+        raw.reshape(-1, 292), quantization.dequantize(raw, dtypes.q8_k).reshape(-1, 256), strict=True
+    ):
+        np.testing.assert_array_equal(values, row[:4].copy().view("<f4") * row[4:260].view(np.int8))
+    packed = quantization.quantize(gaussian(2, 256), dtypes.q8_k)
+    sums = packed[:, 4:260].view(np.int8).reshape(2, 16, 16).sum(axis=2)
+    assert packed[:, 260:].view("<i2").tolist() == sums.tolist()
 
 
 def test_dequantize_int4_g128() -> None:
@@ -89,22 +114,18 @@ def test_quantize_is_as_good_as_the_gguf_package(dtype: DType) -> None:
     assert np.square(ours - values).mean() <= np.square(theirs - values).mean() * 1.0001
 
 
-@pytest.mark.parametrize(
-    ("dtype", "limit"),
-    [
-        (dtypes.q4_0, 0.09),
-        (dtypes.q5_0, 0.045),
-        (dtypes.q8_0, 0.006),
-        (dtypes.q4_k, 0.073),
-        (dtypes.q6_k, 0.0175),
-        (dtypes.int4_g128, 0.11),
-    ],
-    ids=lambda value: getattr(value, "name", None),
-)
-def test_quantize_error_on_gaussian_values(dtype: DType, limit: float) -> None:
+LIMITS = {
+    "q4_0": 0.09, "q5_0": 0.045, "q8_0": 0.006, "q4_k": 0.073, "q6_k": 0.0175, "int4_g128": 0.11, "q4_1": 0.09,
+    "q5_1": 0.045, "q2_k": 0.33, "q3_k": 0.17, "q5_k": 0.037, "q8_k": 0.008, "iq4_nl": 0.08, "iq4_xs": 0.08,
+    "mxfp4": 0.14,
+}  # fmt: skip
+
+
+@each_type
+def test_quantize_error_on_gaussian_values(dtype: DType) -> None:
     values = gaussian(64, 1024) * np.float32(0.03)
     error = quantization.dequantize(quantization.quantize(values, dtype), dtype) - values
-    assert math.sqrt(np.square(error).mean()) < limit * values.std()
+    assert math.sqrt(np.square(error).mean()) < LIMITS[dtype.name] * values.std()
 
 
 @each_type
@@ -120,13 +141,13 @@ def test_quantize_of_what_a_type_can_hold_is_exact(dtype: DType) -> None:
 def test_quantize_of_edge_values(dtype: DType) -> None:
     for values in (np.zeros((2, 512)), np.full((2, 512), 1e-30), np.full((1, 256), 2.5), np.full((1, 256), -2.5)):
         back = quantization.dequantize(quantization.quantize(values, dtype), dtype)
-        np.testing.assert_allclose(back, values, rtol=0.01, atol=1e-6)
+        np.testing.assert_allclose(back, values, rtol=0.01 if dtype is not dtypes.mxfp4 else 0.2, atol=1e-6)
     assert quantization.quantize(np.zeros((0, 256)), dtype).shape == (0, dtype.row_bytes(256))
 
 
 @each_type
 def test_quantize_refuses_what_it_cannot_store(dtype: DType) -> None:
-    for bad in (np.nan, np.inf, -np.inf, 3e38):
+    for bad in (np.nan, np.inf, -np.inf, *([] if dtype is dtypes.q8_k else [3e38])):  # q8_k has float32 scales
         values = np.zeros((1, 256), np.float32)
         values[0, 7] = bad
         with pytest.raises(InvalidArgumentError, match="values"):

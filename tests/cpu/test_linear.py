@@ -12,7 +12,13 @@ from perfxapi.dtypes import DType
 gguf = pytest.importorskip("gguf", reason="an oracle of the block layouts")
 gguf_quants = pytest.importorskip("gguf.quants")
 
-QUANTIZED = [dtypes.q4_0, dtypes.q5_0, dtypes.q8_0, dtypes.q4_k, dtypes.q6_k, dtypes.int4_g128]
+QUANTIZED = [dtype for dtype in dtypes.ALL if dtype.is_quantized]
+IN_GGUF_PACKAGE = [dtype for dtype in QUANTIZED if dtype not in (dtypes.int4_g128, dtypes.q8_k)]
+SCALE_BYTES = {
+    "q4_k": (1, 3), "q5_k": (1, 3), "q4_1": (1, 3), "q5_1": (1, 3), "q2_k": (81, 83), "q3_k": (109,), "q6_k": (209,),
+    "q8_k": (3,), "mxfp4": (0,),
+}  # fmt: skip
+"""The bytes of a block whose second highest bit, cleared, keeps its scales small enough to be finite."""
 FLOATS = [dtypes.float32, dtypes.float16, dtypes.bfloat16]
 FORMATS = {"float32": 0, "int8": 1, "int16": 2}
 COLUMNS = 512
@@ -24,10 +30,10 @@ each_format = pytest.mark.parametrize("activation_format", ["int8", "int16"])
 
 
 def random_blocks(dtype: DType, rows: int, columns: int = COLUMNS, seed: int = 0) -> np.ndarray:
-    """Rows of random bytes, so that every code and scale occurs; float16 scales are kept finite."""
+    """Rows of random bytes, so that every code and scale occurs; scales are kept finite."""
     raw = np.random.default_rng(seed).integers(0, 256, (rows, dtype.row_bytes(columns)), dtype=np.uint8)
     blocks = raw.reshape(rows, -1, dtype.block_bytes)
-    for high_byte in {"q4_k": (1, 3), "q6_k": (209,)}.get(dtype.name, (1,)):
+    for high_byte in SCALE_BYTES.get(dtype.name, (1,)):
         blocks[..., high_byte] &= 0xBF
     return raw
 
@@ -85,7 +91,7 @@ def test_linear_with_float_activations_accumulates_in_order(variant: str, dtype:
         assert same_bits(linear(x[:tokens], weight, "float32", variant), expected[:tokens]), f"{tokens} tokens"
 
 
-@pytest.mark.parametrize("dtype", QUANTIZED[:-1], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("dtype", IN_GGUF_PACKAGE, ids=lambda dtype: dtype.name)
 def test_linear_is_close_to_the_product_of_what_gguf_decodes(dtype: DType) -> None:
     source = gaussian(ROWS, COLUMNS, seed=7)
     weight = pack(quantization.quantize(source, dtype), dtype)

@@ -29,14 +29,10 @@ def test_unpacking_gives_back_every_byte(dtype: DType, rows: int, num_threads: i
 @each_dtype
 def test_rows_of_padding_are_zero(dtype: DType) -> None:
     whole = random_weight(dtype, 32, 256)
-    part = pack(whole.rows[:19], dtype)
-    zeroed = whole.rows.copy()
-    zeroed[19:] = 0
-    if dtype is dtypes.q8_0:  # its codes are stored with 128 added: a row of zero bytes is not a row of zero codes
-        groups = part.tiles.reshape(2, 8, 544)[1, :, 32:].reshape(8, 8, 16, 4)
-        assert not groups[:, :, 3:].any()
-    else:
-        assert np.array_equal(part.tiles, pack(zeroed, dtype).tiles)
+    other = whole.rows.copy()
+    other.view(np.uint8)[19:] ^= 255  # so that no bit of these rows is set in both
+    expected = whole.tiles & pack(other, dtype).tiles
+    assert np.array_equal(pack(whole.rows[:19], dtype).tiles, expected)
 
 
 def test_q5_0_lies_as_documented() -> None:
@@ -77,10 +73,40 @@ def test_q4_k_lies_as_documented() -> None:
     assert np.array_equal(tile[192:320].reshape(8, 16) * dmin, blocks.minimum.T)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "start", "part_bytes"), [(dtypes.q5_1, 320, 0), (dtypes.q5_k, 576, 320), (dtypes.q3_k, 416, 192)]
+)
+def test_bit_planes_lie_as_documented(dtype: DType, start: int, part_bytes: int) -> None:
+    raw = random_blocks(dtype, 16, 256)
+    tile = pack(raw, dtype).tiles
+    codes = quantization.unpack_codes(raw, dtype).codes >> (2 if dtype is dtypes.q3_k else 4)
+    for part in range(1 if part_bytes == 0 else 8):
+        plane = tile[start + part_bytes * part :][:64]
+        for group in range(8):
+            bits = np.unpackbits(plane[8 * group : 8 * group + 8], bitorder="little").reshape(16, 4)
+            assert np.array_equal(bits, codes[:, 32 * part + 4 * group :][:, :4])
+
+
+def test_int4_g128_lies_as_documented() -> None:
+    raw = random_blocks(dtypes.int4_g128, 16, 128)
+    tile, blocks = pack(raw, dtypes.int4_g128).tiles, quantization.unpack_codes(raw, dtypes.int4_g128)
+    assert blocks.minimum is not None
+    scale, zero = tile[:32].view("<f2").astype(np.float32), tile[32:48]
+    assert np.array_equal(np.repeat(scale[:, None], 4, axis=1), blocks.scale)
+    assert np.array_equal(np.repeat((scale * zero)[:, None], 4, axis=1), blocks.minimum)
+    for part in range(4):
+        nibbles = tile[48 + 256 * part :][:256].reshape(4, 16, 4)
+        for group in range(8):
+            codes = blocks.codes[:, 32 * part + 4 * group :][:, :4]
+            assert np.array_equal(nibbles[group % 4] >> (4 * (group // 4)) & 15, codes)
+
+
 def test_sizes() -> None:
     lib = library().lib
     assert lib.perfx_packed_bytes(dtypes.q5_0.code, TILE16, 17, 640) == 2 * 20 * 352
     assert lib.perfx_packed_bytes(dtypes.q4_k.code, TILE16, 16, 512) == 2 * 2368
+    assert lib.perfx_packed_bytes(dtypes.int4_g128.code, TILE16, 16, 256) == 2 * 1072
+    assert lib.perfx_packed_bytes(dtypes.int4_g128.code, TILE16, 16, 64) == -1
     assert lib.perfx_packed_bytes(dtypes.float16.code, TILE16, 1, 3) == 96
     assert lib.perfx_packed_bytes(dtypes.q8_0.code, TILE16, 0, 32) == 0
     assert lib.perfx_packed_bytes(dtypes.q4_k.code, TILE16, 16, 128) == -1

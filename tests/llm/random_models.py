@@ -18,7 +18,10 @@ from perfxapi.quantization import quantize
 HIDDEN, INTERMEDIATE, VOCAB_SIZE, NUM_LAYERS = 256, 512, 320, 3
 NUM_HEADS, NUM_KV_HEADS, HEAD_DIM, WINDOW = 4, 2, 64, 24
 CONTEXT = 256
-GGML_TYPES = {px.float32: 0, px.q4_0: 2, px.q5_0: 6, px.q8_0: 8, px.q4_k: 12, px.q6_k: 14}
+GGML_TYPES = {
+    px.float32: 0, px.q4_0: 2, px.q4_1: 3, px.q5_0: 6, px.q5_1: 7, px.q8_0: 8, px.q2_k: 10, px.q3_k: 11, px.q4_k: 12,
+    px.q5_k: 13, px.q6_k: 14, px.iq4_nl: 20, px.iq4_xs: 23, px.mxfp4: 39,
+}  # fmt: skip
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,6 +45,10 @@ MODELS = {
         "token_embd": px.q8_0, "attn_q": px.q5_0, "attn_k": px.q5_0, "attn_v": px.q6_k,
         "attn_output": px.q4_0, "ffn_gate": px.q4_k, "ffn_up": px.q4_k, "ffn_down": px.q6_k,
     }, {"attention.sliding_window": WINDOW, "attention.sliding_window_pattern": 2}),
+    "llama-more": RandomModel("llama", {
+        "token_embd": px.iq4_nl, "output": px.q5_k, "attn_q": px.q2_k, "attn_k": px.q4_1, "attn_v": px.q5_1,
+        "attn_output": px.iq4_xs, "ffn_gate": px.mxfp4, "ffn_up": px.q3_k, "ffn_down": px.q5_k,
+    }),
 }
 # fmt: on
 

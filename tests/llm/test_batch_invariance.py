@@ -72,7 +72,7 @@ class Subject:
 SUBJECTS = [
     *((name, ModelOptions(activation_format, kv)) for name, activation_format, kv in (
         ("llama", "int16", px.float16), ("llama", "int8", px.float32), ("gemma3", "int16", px.float32),
-        ("gemma3", "int8", px.float16), ("llama", "float32", px.float32),
+        ("gemma3", "int8", px.float16), ("llama", "float32", px.float32), ("llama-more", "int16", px.float16),
     )),
     *((name, ModelOptions("float32")) for name in ("llama3", "qwen3", "gemma3")),
 ]  # fmt: skip
@@ -155,7 +155,7 @@ def dumped_models(random_models: dict[str, Path]) -> tuple[Path, ...]:
 
 def assert_same_bits(got: dict[str, Floats], expected: dict[str, Floats]) -> None:
     assert got.keys() == expected.keys()
-    assert len(got) == 6
+    assert len(got) == 8
     for name, logits in got.items():
         assert np.isfinite(logits).all()
         assert logits.tobytes() == expected[name].tobytes(), name

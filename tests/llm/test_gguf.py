@@ -263,7 +263,7 @@ BAD_FILES = {
     "type 99": (
         build(tensors=[tensor("w", [8], 99)], data=bytes(32)), "byte 45.*unknown type 99.*supported: float32.*q4_k",
     ),
-    "type q2_k": (build(tensors=[tensor("w", [256], 10)], data=bytes(84)), "byte 45.*q2_k.*supported: float32"),
+    "type iq2_xs": (build(tensors=[tensor("w", [256], 17)], data=bytes(74)), "byte 45.*iq2_xs.*supported: float32"),
     "removed type": (build(tensors=[tensor("w", [32], 4)], data=bytes(32)), "byte 45.*unknown type 4"),
     "control characters": (build([pair("\x1b[2J\n", U8, 1)] * 2), r"duplicate key '\\x1b\[2J\\n'"),
 }  # fmt: skip

@@ -33,12 +33,22 @@ struct Simd {
     const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
     return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
   }
-  static F32 widen_uint8(const Byte* from) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)));
-  }
+  static F32 widen_uint8(const Byte* from) { return _mm256_cvtepi32_ps(load_bytes(from)); }
   static F32 widen_int8(const Byte* from) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
   }
+  static F32 widen_low_nibble(const Byte* from) {
+    return _mm256_cvtepi32_ps(_mm256_and_si256(load_bytes(from), _mm256_set1_epi32(15)));
+  }
+  static F32 widen_high_nibble(const Byte* from) { return _mm256_cvtepi32_ps(_mm256_srli_epi32(load_bytes(from), 4)); }
+  static F32 power_of_two(const Byte* from) {
+    const __m256i exponent = load_bytes(from), half = _mm256_srli_epi32(exponent, 1), bias = _mm256_set1_epi32(63);
+    const __m256i first = _mm256_add_epi32(half, bias);
+    const __m256i second = _mm256_add_epi32(_mm256_sub_epi32(exponent, half), bias);
+    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(first, 23)),
+                         _mm256_castsi256_ps(_mm256_slli_epi32(second, 23)));
+  }
+  static I32 load_bytes(const Byte* from) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)); }
 
   static F32 broadcast_float16(const Byte* from) {
     return _mm256_cvtph_ps(_mm_set1_epi16(load_unaligned<int16_t>(from)));
@@ -83,13 +93,14 @@ struct Simd {
       }
     }
   }
-  static Codes add_fifth_bits(Codes codes, const Byte* bits) {
+  template <int value>
+  static Codes add_bits(Codes codes, const Byte* bits) {
     /* Each byte of the 32 bits goes to eight bytes, each of which keeps its own bit. */
     const __m256i spread = _mm256_shuffle_epi8(
         broadcast_int(bits), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
     const __m256i mask = _mm256_set1_epi64x(int64_t(0x8040201008040201));
     const __m256i present = _mm256_cmpeq_epi8(_mm256_and_si256(spread, mask), mask);
-    return _mm256_or_si256(codes, _mm256_and_si256(present, _mm256_set1_epi8(16)));
+    return _mm256_add_epi8(codes, _mm256_and_si256(present, _mm256_set1_epi8(value)));
   }
   template <int index>
   static Codes add_crumbs(Codes codes, Codes crumbs) {
@@ -97,6 +108,14 @@ struct Simd {
     const __m256i moved = right >= 0 ? _mm256_srli_epi16(crumbs, right >= 0 ? right : 0)
                                      : _mm256_slli_epi16(crumbs, right < 0 ? -right : 0);
     return _mm256_or_si256(codes, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
+  }
+  template <int index, int base>
+  static Codes low_crumbs(Codes crumbs) {
+    const __m256i low = _mm256_and_si256(_mm256_srli_epi16(crumbs, 2 * index), _mm256_set1_epi8(3));
+    return base == 0 ? low : _mm256_or_si256(low, _mm256_set1_epi8(base));
+  }
+  static Codes look_up(Codes codes, const Byte* table) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table)), codes);
   }
   template <int column>
   static F32 column_of(Codes codes) {

@@ -40,12 +40,22 @@ struct Simd {
     const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
     return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
   }
-  static F32 widen_uint8(const Byte* from) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from)));
-  }
+  static F32 widen_uint8(const Byte* from) { return _mm512_cvtepi32_ps(load_bytes(from)); }
   static F32 widen_int8(const Byte* from) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
   }
+  static F32 widen_low_nibble(const Byte* from) {
+    return _mm512_cvtepi32_ps(_mm512_and_si512(load_bytes(from), _mm512_set1_epi32(15)));
+  }
+  static F32 widen_high_nibble(const Byte* from) { return _mm512_cvtepi32_ps(_mm512_srli_epi32(load_bytes(from), 4)); }
+  static F32 power_of_two(const Byte* from) {
+    const __m512i exponent = load_bytes(from), half = _mm512_srli_epi32(exponent, 1), bias = _mm512_set1_epi32(63);
+    const __m512i first = _mm512_add_epi32(half, bias);
+    const __m512i second = _mm512_add_epi32(_mm512_sub_epi32(exponent, half), bias);
+    return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(first, 23)),
+                         _mm512_castsi512_ps(_mm512_slli_epi32(second, 23)));
+  }
+  static I32 load_bytes(const Byte* from) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from)); }
 
   static F32 broadcast_float16(const Byte* from) {
     return _mm512_cvtph_ps(_mm256_set1_epi16(load_unaligned<int16_t>(from)));
@@ -96,8 +106,9 @@ struct Simd {
       vectors[c + 8] = _mm512_shuffle_i32x4(eights[c], eights[8 + c], 0xdd);
     }
   }
-  static Codes add_fifth_bits(Codes codes, const Byte* bits) {
-    return _mm512_mask_add_epi8(codes, load_unaligned<uint64_t>(bits), codes, _mm512_set1_epi8(16));
+  template <int value>
+  static Codes add_bits(Codes codes, const Byte* bits) {
+    return _mm512_mask_add_epi8(codes, load_unaligned<uint64_t>(bits), codes, _mm512_set1_epi8(value));
   }
   template <int index>
   static Codes add_crumbs(Codes codes, Codes crumbs) {
@@ -105,6 +116,14 @@ struct Simd {
     const __m512i moved = right >= 0 ? _mm512_srli_epi16(crumbs, right >= 0 ? right : 0)
                                      : _mm512_slli_epi16(crumbs, right < 0 ? -right : 0);
     return _mm512_ternarylogic_epi32(codes, moved, _mm512_set1_epi8(0x30), 0xf8); /* codes | (moved & 0x30) */
+  }
+  template <int index, int base>
+  static Codes low_crumbs(Codes crumbs) {
+    const __m512i moved = _mm512_srli_epi16(crumbs, 2 * index); /* (moved & 3) | base */
+    return _mm512_ternarylogic_epi32(moved, _mm512_set1_epi8(3), _mm512_set1_epi8(base), 0xea);
+  }
+  static Codes look_up(Codes codes, const Byte* table) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table)), codes);
   }
   template <int column>
   static F32 column_of(Codes codes) {

@@ -8,7 +8,8 @@ using namespace perfx_test;
 namespace {
 
 constexpr int64_t kColumns = 512;
-constexpr int32_t kFormats[] = {PX_Q4_0, PX_Q5_0, PX_Q8_0, PX_Q4_K, PX_Q6_K, PX_INT4_G128};
+constexpr int32_t kFormats[] = {PX_Q4_0, PX_Q5_0, PX_Q8_0, PX_Q4_K, PX_Q6_K,   PX_INT4_G128, PX_Q4_1, PX_Q5_1,
+                                PX_Q2_K, PX_Q3_K, PX_Q5_K, PX_Q8_K, PX_IQ4_NL, PX_IQ4_XS,    PX_MXFP4};
 
 // ---- GGUF, one value at a time (block layouts of ggml-common.h in the ggml project)
 
@@ -41,6 +42,48 @@ Value read_q6_k(const unsigned char* block, int column) {
   return {(low | high << 4) - 32, scale, 0};
 }
 
+Value read_q5_k(const unsigned char* block, int column) {
+  unsigned char low[144];  // a Q4_K block with the same scales and low bits
+  std::memcpy(low, block, 16);
+  std::memcpy(low + 16, block + 48, 128);
+  Value value = read_q4_k(low, column);
+  value.code |= (block[16 + column % 32] >> column / 32 & 1) << 4;
+  return value;
+}
+
+int pair(const unsigned char* pairs, int column) {
+  return pairs[32 * (column / 128) + column % 32] >> 2 * (column % 128 / 32) & 3;
+}
+
+Value read_q2_k(const unsigned char* block, int column) {
+  const int both = block[column / 16];
+  return {pair(block + 16, column), half_to_float(block + 80) * float(both & 15),
+          half_to_float(block + 82) * float(both >> 4)};
+}
+
+Value read_q3_k(const unsigned char* block, int column) {
+  const int s = column / 16, high = block[column % 32] >> column / 32 & 1;
+  const int scale = (block[96 + s % 8] >> 4 * (s / 8) & 15) | (block[104 + s % 4] >> 2 * (s / 4) & 3) << 4;
+  return {pair(block + 32, column) + 4 * high - 4, half_to_float(block + 108) * float(scale - 32), 0};
+}
+
+constexpr int kIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr int kFp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+int nibble_of(const unsigned char* nibbles, int i) { return i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4; }
+
+Value read_iq4_xs(const unsigned char* block, int column) {
+  const int s = column / 32, high = block[2] | block[3] << 8;
+  const int scale = (block[4 + s / 2] >> 4 * (s % 2) & 15) | (high >> 2 * s & 3) << 4;
+  return {kIq4[nibble_of(block + 8 + 16 * s, column % 32)], half_to_float(block) * float(scale - 32), 0};
+}
+
+Value read_q8_k(const unsigned char* block, int column) {
+  float scale;
+  std::memcpy(&scale, block, 4);
+  return {int8_t(block[4 + column]), scale, 0};
+}
+
 Value read_int4_g128(const unsigned char* block, int column) {
   const int byte = block[3 + 16 * (column / 32) + column % 16];
   const float scale = half_to_float(block);
@@ -50,15 +93,24 @@ Value read_int4_g128(const unsigned char* block, int column) {
 Value read(int32_t dtype, const unsigned char* row, int64_t column) {
   const PxBlock block = perfx_block(dtype);
   const unsigned char* from = row + column / block.columns * block.row_bytes;
-  const int i = int(column % block.columns), low_half = i < 16;
+  const int i = int(column % block.columns);
   if (dtype == PX_Q4_K) return read_q4_k(from, i);
   if (dtype == PX_Q6_K) return read_q6_k(from, i);
+  if (dtype == PX_Q2_K) return read_q2_k(from, i);
+  if (dtype == PX_Q3_K) return read_q3_k(from, i);
+  if (dtype == PX_Q5_K) return read_q5_k(from, i);
+  if (dtype == PX_Q8_K) return read_q8_k(from, i);
+  if (dtype == PX_IQ4_XS) return read_iq4_xs(from, i);
+  if (dtype == PX_IQ4_NL) return {kIq4[nibble_of(from + 2, i)], half_to_float(from), 0};
+  if (dtype == PX_MXFP4) return {kFp4[nibble_of(from + 1, i)], std::ldexp(1.0f, from[0] - 128), 0};
   if (dtype == PX_INT4_G128) return read_int4_g128(from, i);
   if (dtype == PX_Q8_0) return {int8_t(from[2 + i]), half_to_float(from), 0};
-  const unsigned char* nibbles = from + (dtype == PX_Q5_0 ? 6 : 2);
-  const int nibble = low_half ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
-  if (dtype == PX_Q4_0) return {nibble - 8, half_to_float(from), 0};
-  return {(nibble | (from[2 + i / 8] >> i % 8 & 1) << 4) - 16, half_to_float(from), 0};
+  const bool has_minimum = dtype == PX_Q4_1 || dtype == PX_Q5_1, has_fifth = dtype == PX_Q5_0 || dtype == PX_Q5_1;
+  const unsigned char* bits = from + (has_minimum ? 4 : 2);
+  int code = nibble_of(bits + (has_fifth ? 4 : 0), i);
+  if (has_fifth) code |= (bits[i / 8] >> i % 8 & 1) << 4;
+  if (has_minimum) return {code, half_to_float(from), -half_to_float(from + 2)};
+  return {code - (has_fifth ? 16 : 8), half_to_float(from), 0};
 }
 
 // ---- the numerics of quantized products
@@ -83,8 +135,13 @@ Quantized quantize(const float* x, float level) {
   return result;
 }
 
+bool has_minimum(int32_t dtype) {
+  return dtype == PX_Q4_1 || dtype == PX_Q5_1 || dtype == PX_Q2_K || dtype == PX_Q4_K || dtype == PX_Q5_K ||
+         dtype == PX_INT4_G128;
+}
+
 float dot(int32_t dtype, const unsigned char* row, const Quantized& x) {
-  const int step = dtype == PX_Q6_K ? 16 : 32;
+  const int step = dtype == PX_Q6_K || dtype == PX_Q2_K || dtype == PX_Q3_K ? 16 : 32;
   float sum = 0;
   for (int64_t start = 0; start < kColumns; start += step) {
     int64_t product = 0, code_sum = 0;
@@ -95,12 +152,30 @@ float dot(int32_t dtype, const unsigned char* row, const Quantized& x) {
     const Value value = read(dtype, row, start);
     const float scale = x.scales[size_t(start / 32)];
     sum = std::fma(float(product), value.scale * scale, sum);
-    if (dtype == PX_Q4_K || dtype == PX_INT4_G128) sum = std::fma(-value.minimum, scale * float(code_sum), sum);
+    if (has_minimum(dtype)) sum = std::fma(-value.minimum, scale * float(code_sum), sum);
   }
   return sum;
 }
 
 // ---- weights
+
+// The bytes of a block whose second highest bit, cleared, keeps its scales finite.
+std::vector<int> scale_bytes(int32_t dtype) {
+  switch (dtype) {
+    case PX_Q2_K:
+      return {81, 83};
+    case PX_Q3_K:
+      return {109};
+    case PX_Q6_K:
+      return {209};
+    case PX_Q8_K:
+      return {3};
+    case PX_MXFP4:
+      return {0};
+    default:
+      return has_minimum(dtype) && dtype != PX_INT4_G128 ? std::vector<int>{1, 3} : std::vector<int>{1};
+  }
+}
 
 struct Weight {
   int32_t dtype;
@@ -117,9 +192,7 @@ struct Weight {
     Random random(seed);
     for (unsigned char& byte : raw) byte = static_cast<unsigned char>(random.below(256));
     for (int64_t start = 0; start < rows * row_bytes; start += block.row_bytes) {
-      // the exponent's high bit of a scale, cleared, keeps it finite
-      if (dtype == PX_Q4_K) raw[size_t(start + 3)] &= 0xbf;
-      raw[size_t(start + (dtype == PX_Q6_K ? 209 : 1))] &= 0xbf;
+      for (const int byte : scale_bytes(dtype)) raw[size_t(start + byte)] &= 0xbf;
     }
     memory.resize(size_t(perfx_packed_bytes(dtype, layout, rows, kColumns)) + 64);
     void* packed = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t(63));

@@ -25,14 +25,14 @@ from perfxlm.weights.tensor import MappedFile, WeightTensor, is_pickle, pickle_e
 MAGIC: Final = b"GGUF"
 
 _SUPPORTED_TYPES: Final = {
-    0: dtypes.float32, 1: dtypes.float16, 2: dtypes.q4_0, 6: dtypes.q5_0, 8: dtypes.q8_0, 12: dtypes.q4_k,
-    14: dtypes.q6_k, 24: dtypes.int8, 25: dtypes.int16, 26: dtypes.int32, 27: dtypes.int64, 28: dtypes.float64,
-    30: dtypes.bfloat16,
+    0: dtypes.float32, 1: dtypes.float16, 2: dtypes.q4_0, 3: dtypes.q4_1, 6: dtypes.q5_0, 7: dtypes.q5_1,
+    8: dtypes.q8_0, 10: dtypes.q2_k, 11: dtypes.q3_k, 12: dtypes.q4_k, 13: dtypes.q5_k, 14: dtypes.q6_k,
+    15: dtypes.q8_k, 20: dtypes.iq4_nl, 23: dtypes.iq4_xs, 24: dtypes.int8, 25: dtypes.int16, 26: dtypes.int32,
+    27: dtypes.int64, 28: dtypes.float64, 30: dtypes.bfloat16, 39: dtypes.mxfp4,
 }  # fmt: skip
 _OTHER_TYPES: Final = {
-    3: "q4_1", 7: "q5_1", 9: "q8_1", 10: "q2_k", 11: "q3_k", 13: "q5_k", 15: "q8_k", 16: "iq2_xxs", 17: "iq2_xs",
-    18: "iq3_xxs", 19: "iq1_s", 20: "iq4_nl", 21: "iq3_s", 22: "iq2_s", 23: "iq4_xs", 29: "iq1_m", 34: "tq1_0",
-    35: "tq2_0", 39: "mxfp4",
+    9: "q8_1", 16: "iq2_xxs", 17: "iq2_xs", 18: "iq3_xxs", 19: "iq1_s", 21: "iq3_s", 22: "iq2_s", 29: "iq1_m",
+    34: "tq1_0", 35: "tq2_0",
 }  # fmt: skip
 _SCALARS: Final[dict[int, np.dtype[Any]]] = {
     0: np.dtype("u1"), 1: np.dtype("i1"), 2: np.dtype("<u2"), 3: np.dtype("<i2"), 4: np.dtype("<u4"),

@@ -58,7 +58,16 @@ typedef enum PxDType {
   PX_Q8_0 = 34,
   PX_Q4_K = 35,
   PX_Q6_K = 36,
-  PX_INT4_G128 = 37
+  PX_INT4_G128 = 37,
+  PX_Q4_1 = 38,
+  PX_Q5_1 = 39,
+  PX_Q2_K = 40,
+  PX_Q3_K = 41,
+  PX_Q5_K = 42,
+  PX_Q8_K = 43,
+  PX_IQ4_NL = 44,
+  PX_IQ4_XS = 45,
+  PX_MXFP4 = 46
 } PxDType;
 
 /* How the bytes of an operand are arranged. */

@@ -69,6 +69,17 @@ inline float widen_bfloat16(uint16_t half) { return bit_cast<float>(uint32_t{hal
 
 inline float load_float16(const Byte* from) { return widen_float16(load_unaligned<uint16_t>(from)); }
 
+/* What the four bits of a code stand for, with the format's offset added: 128 for IQ4_NL and IQ4_XS, 16 for the doubled
+ * FP4 numbers (E2M1) of MXFP4. */
+constexpr Byte kIq4Codes[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+constexpr Byte kFp4Codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+
+/* 2^(exponent - 128), exactly: the product of two normal numbers, where it is subnormal itself. */
+inline float power_of_two(int exponent) {
+  const int half = exponent / 2;
+  return bit_cast<float>(uint32_t(half + 63) << 23) * bit_cast<float>(uint32_t(exponent - half + 63) << 23);
+}
+
 /* ---- storage types as template arguments */
 
 template <int32_t number>
@@ -85,12 +96,38 @@ inline auto for_float(int32_t dtype, Function function) {
 }
 template <class Function>
 inline auto for_quantized(int32_t dtype, Function function) {
-  if (dtype == PX_Q4_0) return function(Constant<PX_Q4_0>{});
-  if (dtype == PX_Q5_0) return function(Constant<PX_Q5_0>{});
-  if (dtype == PX_Q8_0) return function(Constant<PX_Q8_0>{});
-  if (dtype == PX_Q4_K) return function(Constant<PX_Q4_K>{});
-  if (dtype == PX_Q6_K) return function(Constant<PX_Q6_K>{});
-  return function(Constant<PX_INT4_G128>{});
+  switch (dtype) {
+    case PX_Q4_0:
+      return function(Constant<PX_Q4_0>{});
+    case PX_Q4_1:
+      return function(Constant<PX_Q4_1>{});
+    case PX_Q5_0:
+      return function(Constant<PX_Q5_0>{});
+    case PX_Q5_1:
+      return function(Constant<PX_Q5_1>{});
+    case PX_Q8_0:
+      return function(Constant<PX_Q8_0>{});
+    case PX_Q2_K:
+      return function(Constant<PX_Q2_K>{});
+    case PX_Q3_K:
+      return function(Constant<PX_Q3_K>{});
+    case PX_Q4_K:
+      return function(Constant<PX_Q4_K>{});
+    case PX_Q5_K:
+      return function(Constant<PX_Q5_K>{});
+    case PX_Q6_K:
+      return function(Constant<PX_Q6_K>{});
+    case PX_Q8_K:
+      return function(Constant<PX_Q8_K>{});
+    case PX_IQ4_NL:
+      return function(Constant<PX_IQ4_NL>{});
+    case PX_IQ4_XS:
+      return function(Constant<PX_IQ4_XS>{});
+    case PX_MXFP4:
+      return function(Constant<PX_MXFP4>{});
+    default:
+      return function(Constant<PX_INT4_G128>{});
+  }
 }
 
 /* ---- operands */

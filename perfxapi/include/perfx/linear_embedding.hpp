@@ -45,8 +45,8 @@ void write_row(const PxTensor& table, int64_t row, float scale, float* y) {
   const Byte* from = is_packed  ? Weight(table).tile(row / kTileRows)
                      : is_split ? nullptr
                                 : row_of<const Byte>(table, row);
-  Byte single[3360]; /* the largest block of a tile */
-  Byte joined[34];   /* a block of Q8_0 */
+  Byte single[PERFX_MAX_TILE_BLOCK_BYTES];
+  Byte joined[34]; /* a block of Q8_0 */
   for (int64_t k = 0; k < table.shape[1]; k += block.columns) {
     const Byte* tile = from;
     if (is_split) SplitBlock(Weight(table), row, k / block.columns).unpack(joined);

@@ -56,6 +56,17 @@ struct Simd {
   static F32 widen_int8(const Byte* from) {
     return F32{float(int8_t(from[0])), float(int8_t(from[1])), float(int8_t(from[2])), float(int8_t(from[3]))};
   }
+  static F32 widen_low_nibble(const Byte* from) {
+    return F32{float(from[0] & 15), float(from[1] & 15), float(from[2] & 15), float(from[3] & 15)};
+  }
+  static F32 widen_high_nibble(const Byte* from) {
+    return F32{float(from[0] >> 4), float(from[1] >> 4), float(from[2] >> 4), float(from[3] >> 4)};
+  }
+  /* 2^(byte - 128), exactly */
+  static F32 power_of_two(const Byte* from) {
+    return F32{linear::power_of_two(from[0]), linear::power_of_two(from[1]), linear::power_of_two(from[2]),
+               linear::power_of_two(from[3])};
+  }
 
   static F32 broadcast_float16(const Byte* from) { return broadcast_float(load_float16(from)); }
   /* The low, then the high four bits of 16 bytes */
@@ -91,16 +102,29 @@ struct Simd {
       for (int lane = 0; lane < kLanes; ++lane)
         vectors[i][lane] = load_unaligned<uint32_t>(rows + lane * row_bytes + 4 * i);
   }
-  /* Adds 16 where a bit is set: bit i of `bits` belongs to byte i. */
-  static Codes add_fifth_bits(Codes codes, const Byte* bits) {
+  /* Adds `value` where a bit is set: bit i of `bits` belongs to byte i. */
+  template <int value>
+  static Codes add_bits(Codes codes, const Byte* bits) {
     const uint32_t rows = load_unaligned<uint16_t>(bits);
     const Codes four = Codes{rows, rows >> 4, rows >> 8, rows >> 12} & 15;
-    return codes | (four * 0x00204081 & 0x01010101) << 4; /* bit i of four to bit 0 of byte i, then to bit 4 */
+    return codes + (four * 0x00204081 & 0x01010101) * value; /* bit i of four goes to bit 0 of byte i */
   }
   /* Adds 16 * (bits 2 index, 2 index + 1 of each byte of `crumbs`). */
   template <int index>
   static Codes add_crumbs(Codes codes, Codes crumbs) {
     return codes | (crumbs >> 2 * index & 0x03030303) << 4;
+  }
+  /* Bits 2 index, 2 index + 1 of each byte of `crumbs`, and `base`, a multiple of 4. */
+  template <int index, int base>
+  static Codes low_crumbs(Codes crumbs) {
+    return (crumbs >> 2 * index & 0x03030303) | base * 0x01010101;
+  }
+  /* table[code] of each code, which is below 16. */
+  static Codes look_up(Codes codes, const Byte* table) {
+    Byte bytes[sizeof(Codes)];
+    store_codes(bytes, codes);
+    for (Byte& byte : bytes) byte = table[byte];
+    return load_codes(bytes);
   }
   template <int column>
   static I32 column_int(Codes codes) {

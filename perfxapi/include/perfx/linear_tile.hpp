@@ -13,6 +13,7 @@
 #define PERFX_LINEAR_TILE_HPP
 
 #include "perfx/kernels/math.hpp"
+#include "perfx/linear_expanded.hpp"
 #include "perfx/linear_screen.hpp"
 
 #ifdef __clang__
@@ -132,10 +133,18 @@ class TileKernel {
       sums[m] = Simd::fused(Simd::to_float(Dot::finish(chains[m])), both, sums[m]);
     }
     if (!From::kMinimum) return;
-    const auto minimum = source.minimum(part);
+    const auto minimum = source.minimum(part, half);
 #pragma GCC unroll 16
-    for (int m = 0; m < kBatch; ++m)
-      sums[m] = Simd::fused(minimum, Simd::broadcast(fields + 4 * (kScaledSum * tokens + m)), sums[m]);
+    for (int m = 0; m < kBatch; ++m) sums[m] = Simd::fused(minimum, scaled_sum(fields, corrections, m), sums[m]);
+  }
+
+  /* Scale * (sum of the codes) of token m, of the part or of half of it: a half's sum is what it is corrected by, a
+   * whole number times -32, so that the division is exact. */
+  static inline F32 scaled_sum(const Byte* fields, const Byte* corrections, int m) {
+    if constexpr (From::kScales == 1) return Simd::broadcast(fields + 4 * (kScaledSum * tokens + m));
+    const F32 sum =
+        Simd::multiply(Simd::to_float(Simd::broadcast_int(corrections + 4 * m)), Simd::broadcast_float(-1.0f / 32));
+    return Simd::multiply(Simd::broadcast(fields + 4 * (kScale * tokens + m)), sum);
   }
 };
 
