@@ -60,6 +60,15 @@ std::vector<double> kept_weights(const float* x, int64_t size, const Params& p) 
   return weights;
 }
 
+// The order of the running sum: with top_k the likeliest come first.
+std::vector<int64_t> sampling_order(const float* x, int64_t size, const Params& p) {
+  std::vector<int64_t> order(size);
+  std::iota(order.begin(), order.end(), 0);
+  if (p.top_k > 0 && p.top_k < size)
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return x[a] > x[b]; });
+  return order;
+}
+
 // Is `id` where the running sum passes uniform * total, give or take rounding?
 bool plausible(const std::vector<double>& weights, float uniform, int32_t id) {
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
@@ -89,7 +98,12 @@ void check_sample(int64_t rows, int64_t size, double spread, const Params& p) {
       const std::vector<int32_t> ids = sample(*candidate.kernel, pool, x, rows, p, uniform);
       if (expected.empty()) {
         for (int64_t r = 0; r < rows; ++r) {
-          CHECK(plausible(kept_weights(&x[r * size], size, p), uniform[r], ids[r]));
+          const std::vector<int64_t> order = sampling_order(&x[r * size], size, p);
+          const std::vector<double> weights = kept_weights(&x[r * size], size, p);
+          std::vector<double> ordered;
+          for (int64_t id : order) ordered.push_back(weights[id]);
+          const auto place = std::find(order.begin(), order.end(), ids[r]) - order.begin();
+          CHECK(plausible(ordered, uniform[r], int32_t(place)));
         }
         expected = ids;
       }
