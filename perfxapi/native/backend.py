@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perfxapi.allocator import HostAllocator
+from perfxapi.allocator import HostAllocator, SlabAllocator
 from perfxapi.backend import Launcher, OpCall, PlannedCall
 from perfxapi.device import Device
 from perfxapi.errors import InvalidArgumentError, KernelError
@@ -41,6 +41,7 @@ class NativeBackend(NativeCalls):
         self._pool: Any = None
         self._num_threads = _requested_threads or settings().num_threads or usable_processors()
         self._workspace: Any = HostAllocator().allocate(1 << 16)
+        self._weights = SlabAllocator(HostAllocator())
 
     def devices(self) -> Sequence[Device]:
         """The processor."""
@@ -149,7 +150,7 @@ class NativeBackend(NativeCalls):
         """
         buffer, rows = view.buffer, int(view.shape[0])
         columns, layout = int(view.shape[1]), self._packed_layout(view)
-        packed = HostAllocator().allocate(self._packed_bytes(view))  # first: an original on demand leaves no hole below
+        packed = self._weights.allocate(self._packed_bytes(view))  # first: an original on demand leaves no hole below
         source = buffer.readable(HOST)[0]
         row_bytes = view.dtype.row_bytes(columns)
         step = max(_PACKED_AT_ONCE // row_bytes // _TILE_ROWS, 1) * _TILE_ROWS

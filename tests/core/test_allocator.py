@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfxapi.allocator import HostAllocator, LimitAllocator, PoolAllocator, StatisticsAllocator
+from perfxapi.allocator import (
+    ALIGNMENT,
+    HostAllocator,
+    LimitAllocator,
+    PoolAllocator,
+    SlabAllocator,
+    StatisticsAllocator,
+)
 from perfxapi.errors import OutOfMemoryError
 
 
@@ -70,3 +79,23 @@ def test_statistics_keep_the_peak() -> None:
     counted.deallocate(second, 30)
     found = counted.statistics
     assert (found.num_allocations, found.num_deallocations, found.bytes_in_use, found.peak_bytes) == (3, 2, 5, 40)
+
+
+def test_slabs_are_shared_and_go_with_the_last_of_their_allocations() -> None:
+    upstream = StatisticsAllocator(HostAllocator())
+    slabs = SlabAllocator(upstream, slab_bytes=1 << 12)
+    small = [slabs.allocate(size) for size in (100, 1, 1000, 64)]
+    starts = [array.__array_interface__["data"][0] for array in small]
+    assert [array.nbytes for array in small] == [100, 1, 1000, 64]
+    assert all(start % ALIGNMENT == 0 for start in starts)
+    assert starts == [starts[0], starts[0] + 128, starts[0] + 192, starts[0] + 1216]
+    assert upstream.statistics.num_allocations == 1
+    assert slabs.allocate(1025).nbytes == 1025, "too large to share"
+    assert [slabs.allocate(1000).nbytes for _ in range(3)] == [1000] * 3
+    assert upstream.statistics.num_allocations == 3, "the slab was full"
+    for value, array in enumerate(small):
+        array[:] = value
+    assert [int(array.max()) for array in small] == [0, 1, 2, 3]
+    slab = weakref.ref(small[0].base)
+    del small, array
+    assert slab() is None

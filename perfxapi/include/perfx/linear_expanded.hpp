@@ -56,10 +56,7 @@ struct SplitBlocks {
       : tile(weight.tile(index)),
         low_halves(weight.low_halves(index * kTileRows)),
         count(weight.columns / PERFX_SPLIT_COLUMNS) {}
-  Packed at(int64_t block, int lane) const {
-    if (lane == 0) prefetch(tile + block * Packed::kBytes, Packed::kBytes);
-    return {tile, low_halves, count, block, lane};
-  }
+  Packed at(int64_t block, int lane) const { return {tile, low_halves, count, block, lane}; }
 };
 
 template <class Simd, class Blocks>

@@ -75,6 +75,7 @@ template <class Simd, ActivationFormat format>
 void screen_tile(const Weight& weight, int64_t tile, const Byte* activations, const float* factors, float slack,
                  Screened& out) {
   using Dot = typename Simd::template Dot<format>;
+  const Byte* next = weight.tile(tile + 1);
   constexpr int x_bytes = Simd::ActivationLayout::template bytes<format>() + 4 * kNumFields;
   for (int lane = 0; lane < kTileRows; lane += Simd::kLanes) {
     const Byte* high = weight.tile(tile) + 4 * lane;
@@ -82,7 +83,7 @@ void screen_tile(const Weight& weight, int64_t tile, const Byte* activations, co
     const Byte* x = activations;
     auto middle = Simd::zero(), reach = Simd::zero();
     for (int64_t b = 0; b < weight.columns / kBlock; ++b, high += 256, x += x_bytes) {
-      if (lane == 0) prefetch(high, 288);
+      if (lane == 0) prefetch_share(next, b, weight.tile_bytes, weight.columns / kBlock);
       typename Simd::Codes codes[8];
       unpack_nibbles<Simd>(high, codes);
       auto chain = Dot::start(Simd::zero_int());

@@ -114,6 +114,12 @@ inline void prefetch(const Byte* from, int bytes) {
   for (int i = 0; i < bytes; i += int(kCacheLine)) __builtin_prefetch(from + kAhead + i);
 }
 
+/* The same for what comes a whole tile later, in `count` shares of a tile of `bytes`. */
+inline void prefetch_share(const Byte* next_tile, int64_t share, int64_t bytes, int64_t count) {
+  const int64_t lines = ceil_divide(ceil_divide(bytes, kCacheLine), count);
+  for (int64_t i = share * lines; i < (share + 1) * lines; ++i) __builtin_prefetch(next_tile + i * kCacheLine);
+}
+
 template <class Simd, int32_t dtype>
 struct Source;
 
@@ -331,7 +337,8 @@ struct Source<Simd, PX_Q8_K> {
   typename Simd::F32 minimum(int, int) const { return Simd::zero(); }
 };
 
-/* PX_SPLIT16: 128 columns at a time, for the low halves of a row come 64 bytes together and have to change places. */
+/* PX_SPLIT16: 128 columns at a time, for the low halves of a row come 64 bytes together and have to change places. Its
+ * parts lie apart: it asks itself for those of the next tile. */
 template <class Simd>
 struct SplitSource {
   static constexpr int kBytes = 1024, kParts = 4, kScales = 1;
@@ -344,8 +351,9 @@ struct SplitSource {
       : high(tile + kBytes * block + 4 * lane), scales(tile + kBytes * count + 128 * block + 2 * lane) {
     const Byte* rows = low_halves + 64 * (count * lane + block);
     Simd::transpose(rows, 64 * count, low);
-    /* The next tile's low halves; its other parts are near enough to the present ones. */
     for (int row = 0; row < Simd::kLanes; ++row) __builtin_prefetch(rows + 64 * count * (kTileRows + row));
+    const int64_t tile_bytes = perfx_split_tile_bytes(count * PERFX_SPLIT_COLUMNS);
+    if (lane == 0) prefetch_share(tile + tile_bytes, block, tile_bytes, count);
   }
   void codes(int part, typename Simd::Codes* codes) const {
 #pragma GCC unroll 16

@@ -40,6 +40,11 @@ struct TileTask {
   int64_t ahead_bytes;     /* so many bytes of it during each block */
 };
 template <class From>
+constexpr bool is_split = false;
+template <class Simd>
+constexpr bool is_split<SplitSource<Simd>> = true;
+
+template <class From>
 struct SourceAt {
   static From make(const TileTask& task, int64_t block, int lane) {
     return {task.weights + block * From::kBytes, lane};
@@ -92,7 +97,8 @@ class TileKernel {
       const From source = SourceAt<From>::make(task, b, lane);
       const Byte* block = task.weights + b * From::kBytes;
       for (int part = 0; part < From::kParts; ++part, x += kPartBytes) {
-        if (From::kIsPacked) prefetch(block + part * (From::kBytes / From::kParts), From::kBytes / From::kParts);
+        if (From::kIsPacked && !is_split<From>)
+          prefetch(block + part * (From::kBytes / From::kParts), From::kBytes / From::kParts);
         add_part(source, part, x, task.correction, sums);
       }
     }
