@@ -266,27 +266,23 @@ def test_a_megabyte_of_one_character(gemma: Tokenizer, character: str) -> None:
 
 
 @pytest.mark.model
-def test_gemma_loads_quickly_and_small() -> None:
-    """In a process of its own: at most 0.3 s of processor time (the best of five, as other work disturbs) and 60 MB."""
+def test_gemma_takes_little_memory() -> None:
+    """In a process of its own: at most 60 MB."""
     program = (
-        "import sys, time, sentencepiece\n"
+        "import sys, sentencepiece\n"
         "from perfxlm.tokenizer import load_from_gguf\n"
         "from perfxlm.weights.gguf import GGUFFile\n"
         "def resident():\n"
         "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
         "file = GGUFFile.open(sys.argv[1])\n"
-        "before, start = resident(), time.process_time()\n"
+        "before = resident()\n"
         "tokenizer = load_from_gguf(file)\n"
-        "print(time.process_time() - start, resident() - before)\n"
+        "print(resident() - before)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program, str(find_model("gemma3-270m"))]
-    runs = [
-        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
-        for _ in range(5)
-    ]
-    assert min(float(seconds) for seconds, _ in runs) < 0.3
-    assert min(int(size) for _, size in runs) < 60e6
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert int(output) <= 60e6
 
 
 @pytest.mark.model
