@@ -183,6 +183,10 @@ struct TileTarget {
   /* Is it quicker to unpack a tile again for each group, there being at most two, than to expand it first? */
   static constexpr bool reads_packed(int64_t tokens) { return tokens <= 6 || tokens == 8; }
   using ActivationLayout = typename Simd::ActivationLayout;
+  /* Where both formats of codes lie alike, one kernel serves both: half of the code, half of the time to compile it. */
+  static constexpr bool has_one_layout =
+      ActivationLayout::template bytes<kInt8>() == ActivationLayout::template bytes<kInt16>();
+  static constexpr ActivationFormat kNarrow = has_one_layout ? kInt16 : kInt8;
 
   static uint32_t largest_bits(const float* x) { return Simd::largest_bits(x); }
   template <ActivationFormat format>
@@ -225,8 +229,8 @@ struct TileTarget {
   /* Which rows of a vocabulary can still matter (linear_screen.hpp), for activations in int8 or int16. */
   static void screen(ActivationFormat format, const Weight& weight, int64_t tile, const Byte* activations,
                      const float* factors, float slack, Screened& out) {
-    format == kInt8 ? screen_tile<Simd, kInt8>(weight, tile, activations, factors, slack, out)
-                    : screen_tile<Simd, kInt16>(weight, tile, activations, factors, slack, out);
+    has_one_layout || format == kInt16 ? screen_tile<Simd, kInt16>(weight, tile, activations, factors, slack, out)
+                                       : screen_tile<Simd, kNarrow>(weight, tile, activations, factors, slack, out);
   }
   static float low_part(const Weight& weight, int64_t row, const float* values) {
     return linear::low_part<Simd>(weight, row, values);
@@ -259,7 +263,8 @@ struct TileTarget {
   static TileFn product(ActivationFormat format, int tokens) {
     return for_tokens<From::kIsPacked ? smaller(kMaxTokens, 8) : kMaxTokens>(tokens, [&](auto count) -> TileFn {
       constexpr int size = decltype(count)::value;
-      return format == kInt8 ? TileKernel<Simd, From, kInt8, size>::run : TileKernel<Simd, From, kInt16, size>::run;
+      return has_one_layout || format == kInt16 ? TileKernel<Simd, From, kInt16, size>::run
+                                                : TileKernel<Simd, From, kNarrow, size>::run;
     });
   }
 };
