@@ -20,7 +20,7 @@ from perfxapi.indexing import MAX_NDIM, complete_shape, index_view
 from perfxapi.memory import HOST, Buffer, Layout, View, layout_of
 from perfxapi.ops.spec import OpSpec, op_spec
 from perfxapi.policy import get_device
-from perfxapi.ready import Known
+from perfxapi.ready import Known, ReadyCall
 from perfxapi.settings import settings
 
 
@@ -300,7 +300,7 @@ def matmul(a: Any, b: Any) -> Array:
 
 
 def _unary(name: str, meaning: str) -> Callable[[Any], Array]:
-    spec, known, new = op_spec(name), Known(), object.__new__
+    spec, known = op_spec(name), Known()
     quick = known.quick
 
     def function(x: Any, /) -> Array:
@@ -313,18 +313,14 @@ def _unary(name: str, meaning: str) -> Callable[[Any], Array]:
             if pointer is not None:
                 block = ready.launch(pointer)
                 if block is not None:
-                    ready.row.count += 1
-                    result = new(Array)
-                    result._view, result._block = None, block
-                    result._layout, result.device = ready.layout, ready.device
-                    return result
+                    return _finished(ready, block)
         return _computed(spec, known, x)
 
     return _described(function, spec, meaning)
 
 
 def _binary(name: str, meaning: str) -> Callable[[Any, Any], Array]:
-    spec, known, new = op_spec(name), Known(), object.__new__
+    spec, known = op_spec(name), Known()
     quick = known.quick
 
     def function(x1: Any, x2: Any, /) -> Array:
@@ -344,14 +340,16 @@ def _binary(name: str, meaning: str) -> Callable[[Any, Any], Array]:
             if first is not None and second is not None:
                 block = ready.launch(first, second)
                 if block is not None:
-                    ready.row.count += 1
-                    result = new(Array)
-                    result._view, result._block = None, block
-                    result._layout, result.device = ready.layout, ready.device
-                    return result
+                    return _finished(ready, block)
         return _computed(spec, known, x1, x2)
 
     return _described(function, spec, meaning)
+
+
+def _finished(ready: ReadyCall, block: Any) -> Array:
+    """Counts a launched call; its result."""
+    ready.row.count += 1
+    return Array(None, ready.device, ready.layout, block)
 
 
 def _described(function: Callable[..., Array], spec: OpSpec, meaning: str) -> Callable[..., Array]:

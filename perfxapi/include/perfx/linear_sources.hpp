@@ -213,25 +213,31 @@ struct Source<Simd, PX_INT4_G128> {
   typename Simd::F32 minimum(int, int) const { return negative_zero; }
 };
 
-/* Blocks of 256 columns: d, dmin, then scales and minimums of six bits for each 32 columns. */
-template <class Simd, int part_bytes>
-struct SixBitSource {
-  static constexpr int kBytes = 320 + 8 * part_bytes, kParts = 8, kScales = 1;
+/* Blocks of 256 columns: d, dmin, then what they are multiplied by for each part, and the codes. */
+template <class Simd, int bytes, int scales>
+struct MinimumSource {
+  static constexpr int kBytes = bytes, kParts = 8, kScales = scales;
   static constexpr bool kIsPacked = true, kOffset = false, kMinimum = true;
   const Byte* block;
   int lane;
   typename Simd::F32 d, negative_dmin;
 
-  SixBitSource(const Byte* block, int lane)
+  MinimumSource(const Byte* block, int lane)
       : block(block),
         lane(lane),
         d(Simd::widen_float16(block + 2 * lane)),
         negative_dmin(Simd::negate(Simd::widen_float16(block + 32 + 2 * lane))) {}
+};
+
+/* Scales and minimums of six bits for each 32 columns. */
+template <class Simd, int part_bytes>
+struct SixBitSource : MinimumSource<Simd, 320 + 8 * part_bytes, 1> {
+  using MinimumSource<Simd, 320 + 8 * part_bytes, 1>::MinimumSource;
   typename Simd::F32 scale(int part, int) const {
-    return Simd::multiply(d, Simd::widen_uint8(block + 64 + 16 * part + lane));
+    return Simd::multiply(this->d, Simd::widen_uint8(this->block + 64 + 16 * part + this->lane));
   }
   typename Simd::F32 minimum(int part, int) const {
-    return Simd::multiply(negative_dmin, Simd::widen_uint8(block + 192 + 16 * part + lane));
+    return Simd::multiply(this->negative_dmin, Simd::widen_uint8(this->block + 192 + 16 * part + this->lane));
   }
 };
 
@@ -254,27 +260,20 @@ struct Source<Simd, PX_Q5_K> : SixBitSource<Simd, 320> {
 };
 
 template <class Simd>
-struct Source<Simd, PX_Q2_K> {
-  static constexpr int kBytes = 1344, kParts = 8, kScales = 2;
-  static constexpr bool kIsPacked = true, kOffset = false, kMinimum = true;
-  const Byte* block;
-  int lane;
-  typename Simd::F32 d, negative_dmin;
-
-  Source(const Byte* block, int lane)
-      : block(block),
-        lane(lane),
-        d(Simd::widen_float16(block + 2 * lane)),
-        negative_dmin(Simd::negate(Simd::widen_float16(block + 32 + 2 * lane))) {}
+struct Source<Simd, PX_Q2_K> : MinimumSource<Simd, 1344, 2> {
+  using MinimumSource<Simd, 1344, 2>::MinimumSource;
   void codes(int part, typename Simd::Codes* codes) const {
-    unpack_low_crumbs<Simd, 0>(block + 320 + 128 * part + 4 * lane, codes);
+    unpack_low_crumbs<Simd, 0>(this->block + 320 + 128 * part + 4 * this->lane, codes);
   }
   typename Simd::F32 scale(int part, int half) const {
-    return Simd::multiply(d, Simd::widen_low_nibble(block + 64 + 16 * (2 * part + half) + lane));
+    return Simd::multiply(this->d, Simd::widen_low_nibble(nibbles(part, half)));
   }
   typename Simd::F32 minimum(int part, int half) const {
-    return Simd::multiply(negative_dmin, Simd::widen_high_nibble(block + 64 + 16 * (2 * part + half) + lane));
+    return Simd::multiply(this->negative_dmin, Simd::widen_high_nibble(nibbles(part, half)));
   }
+
+ private:
+  const Byte* nibbles(int part, int half) const { return this->block + 64 + 16 * (2 * part + half) + this->lane; }
 };
 
 /* Blocks of 256 columns: d, then a signed scale for each 256 / scales columns. */
