@@ -17,6 +17,19 @@ T expected(const T* a, int64_t a_step, const T* b, int64_t b_step, int64_t depth
   return total;
 }
 
+// The order of perfx/matmul_vector.hpp, for one column and contiguous rows: a chain for each lane, then halves of
+// lanes.
+template <class T>
+T expected_by_vector(const T* a, const T* b, int64_t b_step, int64_t depth) {
+  constexpr int64_t lanes = 64 / sizeof(T);
+  T sums[lanes] = {};
+  for (int64_t k = 0; k < depth; ++k) sums[k % lanes] = std::fma(a[k], b[k * b_step], sums[k % lanes]);
+  for (int64_t half = lanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+  }
+  return sums[0];
+}
+
 template <class T>
 PxTensor matrix(T* data, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride) {
   PxTensor t = tensor(data, sizeof(T) == 8 ? PX_FLOAT64 : PX_FLOAT32, {rows, columns});
@@ -45,7 +58,10 @@ void check_product(int64_t m, int64_t k, int64_t n, bool turn_a, bool turn_b, Px
     CHECK(run(*candidate.kernel, pool, call.call) == PX_OK);
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < n; ++j) {
-        CHECK(c[1 + i * n + j] == expected(&a[1 + i * a_row], a_column, &b[1 + j * b_column], b_row, k));
+        const T *row = &a[1 + i * a_row], *column = &b[1 + j * b_column];
+        const bool by_vector = n == 1 && a_column == 1;
+        CHECK(c[1 + i * n + j] ==
+              (by_vector ? expected_by_vector(row, column, b_row, k) : expected(row, a_column, column, b_row, k)));
       }
     }
     CHECK(c.front() == T(-77) && c.back() == T(-77));
@@ -56,7 +72,9 @@ template <class T>
 void check_sizes(PxPool* pool) {
   const int64_t sizes[][3] = {{1, 1, 1},    {1, 5, 40},   {40, 5, 1},   {2, 390, 35},  {3, 33, 3},    {7, 16, 16},
                               {12, 9, 31},  {13, 9, 33},  {64, 400, 5}, {65, 20, 66},  {200, 3, 210}, {31, 800, 1},
-                              {1, 800, 70}, {4, 17, 300}, {300, 17, 4}, {5, 385, 260}, {0, 3, 4},     {3, 0, 4}};
+                              {1, 800, 70}, {4, 17, 300}, {300, 17, 4}, {5, 385, 260}, {0, 3, 4},     {3, 0, 4},
+                              {1, 3, 1},    {3, 17, 1},   {17, 100, 1}, {100, 257, 1}, {13, 1300, 1}, {2, 600, 1},
+                              {0, 5, 1},    {5, 0, 1}};
   for (const auto& size : sizes) {
     for (int turned = 0; turned < 4; ++turned) {
       check_product<T>(size[0], size[1], size[2], turned & 1, turned & 2, pool);
@@ -71,6 +89,19 @@ void check_steps(PxPool* pool) {
   for (const Candidate& candidate : kernels_of("matmul")) {
     CHECK(run(*candidate.kernel, pool, call.call) == PX_OK);
     for (int i = 0; i < 15; ++i) CHECK(c[i] == expected(&a[1999 - i / 3 * 50], -7, &b[i % 3 * 3], 90, 40));
+  }
+}
+
+// Rows and vectors that lie in steps, some backwards; a batch of them, with one matrix for all.
+void check_vectors(PxPool* pool) {
+  std::vector<float> a = random_floats(40 * 70, 7), b = random_floats(3 * 50 * 4, 8), c(3 * 40);
+  PxTensor vectors = tensor(b, {3, 50, 1}), matrices = matrix(a.data() + 39 * 70, 40, 50, -70, 1);
+  vectors.flags = 0;
+  vectors.strides[0] = 200 * sizeof(float), vectors.strides[1] = 4 * sizeof(float);
+  Call call(2, {matrices, vectors, tensor(c, {3, 40, 1})});
+  for (const Candidate& candidate : kernels_of("matmul")) {
+    CHECK(run(*candidate.kernel, pool, call.call) == PX_OK);
+    for (int i = 0; i < 120; ++i) CHECK(c[i] == expected_by_vector(&a[(39 - i % 40) * 70], &b[i / 40 * 200], 4, 50));
   }
 }
 
@@ -108,6 +139,7 @@ int main() {
   check_sizes<float>(pool.pool);
   check_sizes<double>(pool.pool);
   check_steps(pool.pool);
+  check_vectors(pool.pool);
   check_batches(pool.pool);
   check_refusals();
   return 0;

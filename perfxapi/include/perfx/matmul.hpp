@@ -5,7 +5,10 @@
  * in the second cache, and never read again. So a tall matrix times a few columns is read from memory once, and a
  * square product has the five loops of BLIS, with the loop over the inner dimension inside the loop over blocks.
  *
- * An element's bits depend on its row, its column and the length of the inner dimension only: see matmul_tile.hpp.
+ * A matrix of contiguous rows times one column is not packed at all: see matmul_vector.hpp.
+ *
+ * An element's bits depend on its row, its column, the length of the inner dimension, and on whether it is one of those
+ * products by one column: see matmul_tile.hpp. They never depend on the number of rows, the batch or the threads.
  */
 #ifndef PERFX_MATMUL_HPP
 #define PERFX_MATMUL_HPP
@@ -13,6 +16,7 @@
 #include <string.h>
 
 #include "perfx/matmul_problem.hpp"
+#include "perfx/matmul_vector.hpp"
 
 namespace perfx {
 namespace PERFX_VARIANT {
@@ -163,6 +167,24 @@ inline bool is_one_product(const PxTensor& a, const PxTensor& b) {
   return a.ndim > 2;
 }
 
+/* `count` matrices of contiguous rows, each by a vector. Threads take parts as they come. `own` is this thread's. */
+template <class T>
+inline void run_by_vector(const PxCall* call, const PxThread* thread, const Matrix& a, const Matrix& b,
+                          const Batch& batch, int64_t count, T* own) {
+  const int64_t grain = vector_grain<T>(a.rows, a.columns, thread->count), grains = divide_up(a.rows, grain);
+  for (int64_t item; (item = perfx_claim(thread, 0, 1)) < grains * count;) {
+    const int64_t index = item / grains, row = item % grains * grain;
+    const T* matrix = reinterpret_cast<const T*>(a.data + batch.offset(call->operands[0], index));
+    const T* vector = reinterpret_cast<const T*>(b.data + batch.offset(call->operands[1], index));
+    if (b.row_stride != 1) {
+      for (int64_t k = 0; k < a.columns; ++k) own[k] = vector[k * b.row_stride];
+      vector = own;
+    }
+    multiply_by_vector(matrix + row * a.row_stride, a.row_stride, a.columns, smaller(grain, a.rows - row), vector,
+                       static_cast<T*>(call->operands[2].data) + index * a.rows + row);
+  }
+}
+
 template <class T>
 inline int32_t run_typed(const PxCall* call, const PxThread* thread) {
   const PxTensor* t = call->operands;
@@ -178,8 +200,13 @@ inline int32_t run_typed(const PxCall* call, const PxThread* thread) {
     if (thread->index == 0) memset(result, 0, size_t(items * count) * sizeof(T));
     return PX_OK;
   }
-  const Layout<T> layout(a.rows, b.columns, a.columns);
   char* const workspace = static_cast<char*>(call->workspace);
+  if (b.columns == 1 && a.column_stride == 1) {
+    T* const own = reinterpret_cast<T*>(workspace + thread->index * vector_bytes<T>(a.columns));
+    run_by_vector(call, thread, a, b, batch, count, own);
+    return PX_OK;
+  }
+  const Layout<T> layout(a.rows, b.columns, a.columns);
   const bool alone = count > 1 && layout.narrow_bytes <= kSmallBytes;
   const Crew crew = alone ? Crew{thread, 0, 1} : Crew{thread, thread->index, thread->count};
   char* const own = workspace + (alone ? 0 : layout.narrow_bytes) +
@@ -221,7 +248,8 @@ inline int64_t workspace_typed(const PxCall* call, int32_t num_threads) {
   const Matrix a(t[0], true, sizeof(T)), b(t[1], false, sizeof(T));
   const Batch batch(call);
   const Layout<T> layout(a.rows * batch.count, b.columns, a.columns);
-  return num_threads * (layout.thread_bytes() + kSmallBytes) + layout.narrow_bytes;
+  const int64_t packed = num_threads * (layout.thread_bytes() + kSmallBytes) + layout.narrow_bytes;
+  return larger(packed, num_threads * vector_bytes<T>(a.columns));
 }
 
 inline int64_t workspace(const PxCall* call, int32_t num_threads) {
