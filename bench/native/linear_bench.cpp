@@ -2,17 +2,18 @@
 //
 //   library=$(python -c "import perfxapi_backend_cpu as b; print(b.__path__[0])")/_native.so
 //   c++ -std=c++17 -O3 -I perfxapi/include bench/native/linear_bench.cpp "$library" -o build/linear_bench
-//   build/linear_bench [threads] [variant] [storage type]
+//   build/linear_bench [threads] [variant] [storage type] [tokens...]
 //
 // One token: GB/s of packed weights, out of more matrices than the last-level cache holds; the yardstick is reading
-// memory and nothing else. 512 tokens: 10^9 operations a second, a multiplication and an addition being two; the
-// yardstick is the multiply instruction alone (two of them for int16 activations). Each case runs in turn with its
-// yardstick, and the shortest time of each counts: the machine may be shared.
+// memory and nothing else. More tokens (16, 96 and 512 unless told): 10^9 operations a second, a multiplication and an
+// addition being two; the yardstick is the multiply instruction alone (two of them for int16 activations). Each case
+// runs in turn with its yardstick, and the shortest time of each counts: the machine may be shared.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "perfx/host.h"
 #include "perfx/packing.h"
@@ -23,6 +24,7 @@ namespace {
 
 constexpr int64_t kCold = 192 << 20;  // bytes of weights that are cycled through
 constexpr double kSeconds = 0.5;      // for each figure
+constexpr int64_t kMaxOutputs = int64_t{4} << 20;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -187,7 +189,7 @@ void bench_tokens(const PxVariant& variant, const Case& shape, int64_t format, i
   std::printf(", %2.0f%% of multiplying", 100 * speed / limit);
 }
 
-void bench_variant(const PxVariant& variant, const char* type) {
+void bench_variant(const PxVariant& variant, const char* type, const std::vector<int64_t>& many) {
   static const char* const formats[] = {"float32", "int8", "int16"};
   for (const Case& shape : kCases) {
     if (type != nullptr && std::strcmp(type, shape.name) != 0) continue;
@@ -196,8 +198,8 @@ void bench_variant(const PxVariant& variant, const char* type) {
       std::printf("%-10s %-9s %6lld x %-4lld %-7s", variant.name, shape.name, static_cast<long long>(shape.rows),
                   static_cast<long long>(shape.columns), formats[format]);
       bench_one_token(variant, shape, format);
-      if (shape.rows <= 4096) bench_tokens(variant, shape, format, 96);
-      if (shape.rows <= 4096) bench_tokens(variant, shape, format, 512);
+      for (const int64_t tokens : many)
+        if (tokens * shape.rows <= kMaxOutputs) bench_tokens(variant, shape, format, tokens);
       std::printf("\n");
       std::fflush(stdout);
     }
@@ -209,12 +211,16 @@ void bench_variant(const PxVariant& variant, const char* type) {
 int main(int argc, char** argv) {
   if (argc > 1) num_threads = std::atoi(argv[1]);
   const char *only = argc > 2 ? argv[2] : nullptr, *type = argc > 3 ? argv[3] : nullptr;
+  std::vector<int64_t> many;
+  for (int i = 4; i < argc; ++i) many.push_back(std::atoll(argv[i]));
+  if (many.empty()) many = {16, 96, 512};
   pool = perfx_pool_create(num_threads, nullptr, 1000);
   if (pool == nullptr) return 1;
   const PxLibrary* library = perfx_library();
   for (int32_t i = 0; i < library->num_variants; ++i) {
     const PxVariant& variant = library->variants[i];
-    if (variant.supported() && (only == nullptr || std::strcmp(only, variant.name) == 0)) bench_variant(variant, type);
+    if (variant.supported() && (only == nullptr || std::strcmp(only, variant.name) == 0))
+      bench_variant(variant, type, many);
   }
   perfx_pool_destroy(pool);
   return 0;

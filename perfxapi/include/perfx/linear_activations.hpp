@@ -1,9 +1,9 @@
 /* Activations as the tile kernels read them: quantized (or copied), and grouped by tokens.
  *
- * Tokens are taken in groups of 12, 8, 4, 2 or 1, the sizes for which a tile kernel is compiled. A group's memory
- * follows the kernel's walk over K: for each block of 32 columns the codes of every token of the group, then the
- * block's fields, each [tokens]. So every address inside the kernel is one pointer and a constant. Float activations
- * are [K][tokens].
+ * Tokens are taken in groups of 12, 8, 4, 2 or 1, the sizes for which a tile kernel is compiled; in the last group
+ * places may be empty, which count as zeros. A group's memory follows the kernel's walk over K: for each block of 32
+ * columns the codes of every token of the group, then the block's fields, each [tokens]. So every address inside the
+ * kernel is one pointer and a constant. Float activations are [K][tokens].
  */
 #ifndef PERFX_LINEAR_ACTIVATIONS_HPP
 #define PERFX_LINEAR_ACTIVATIONS_HPP
@@ -29,14 +29,13 @@ enum Field : int {
   kNumFields
 };
 
-/* The group that begins where `tokens` are left. */
+/* The group that begins where `left` of all tokens are left: the largest, or the smallest that holds what is left,
+ * empty places included. Reading weights once for a group with an empty place is quicker than reading them for two
+ * groups. With few tokens groups are of at most 8: so many can be multiplied with packed tiles. */
 template <class Target>
-constexpr int group_size(int64_t tokens) {
-  return tokens >= 12 && Target::kMaxTokens >= 12 ? 12
-         : tokens >= 8 && Target::kMaxTokens >= 8 ? 8
-         : tokens >= 4                            ? 4
-         : tokens >= 2                            ? 2
-                                                  : 1;
+constexpr int group_size(int64_t left, int64_t tokens) {
+  const int largest = Target::kMaxTokens >= 12 && tokens > Target::kFewTokens ? 12 : smaller(8, Target::kMaxTokens);
+  return left >= largest ? largest : left > 8 ? 12 : left > 4 ? 8 : left > 2 ? 4 : int(left);
 }
 
 /* Codes for dot products of bytes: the int16 code is 256 * high + low, both int8. All high bytes, then all low ones. */
@@ -119,7 +118,9 @@ class Activations {
     return columns / kBlock * (codes + 4 * kNumFields);
   }
   static int64_t bytes(ActivationFormat format, int64_t tokens, int64_t columns) {
-    return round_to_line(tokens * bytes_per_token(format, columns));
+    int64_t places = 0;
+    while (places < tokens) places += group_size<Target>(tokens - places, tokens);
+    return round_to_line(places * bytes_per_token(format, columns));
   }
 
   Activations(ActivationFormat format, const PxTensor& x, Byte* memory)
@@ -136,7 +137,7 @@ class Activations {
   void prepare(int64_t first_unit, int64_t last_unit) const {
     int64_t begin = 0;
     for (int64_t unit = 0; unit < last_unit; unit += num_strips()) {
-      const int size = group_size<Target>(tokens_ - begin);
+      const int size = group_size<Target>(tokens_ - begin, tokens_);
       const int64_t first = larger<int64_t>(first_unit - unit, 0), last = smaller(last_unit - unit, num_strips());
       for (int64_t strip = first; strip < last; ++strip) prepare_strip(begin, size, strip);
       begin += size;
@@ -150,7 +151,7 @@ class Activations {
   int64_t num_strips() const { return ceil_divide(columns_, kStrip * kBlock); }
   int64_t num_groups() const {
     int64_t count = 0;
-    for (int64_t begin = 0; begin < tokens_; ++count) begin += group_size<Target>(tokens_ - begin);
+    for (int64_t begin = 0; begin < tokens_; ++count) begin += group_size<Target>(tokens_ - begin, tokens_);
     return count;
   }
 
@@ -158,8 +159,9 @@ class Activations {
     const int64_t column = strip * kStrip * kBlock;
     const int64_t count = smaller<int64_t>(kStrip * kBlock, columns_ - column);
     Byte* to = memory_ + begin * bytes_per_token(format_, columns_) + size * bytes_per_token(format_, column);
+    static const float zeros[kStrip * kBlock] = {};
     for (int i = 0; i < size; ++i) {
-      const float* x = row_of<const float>(x_, begin + i) + column;
+      const float* x = begin + i < tokens_ ? row_of<const float>(x_, begin + i) + column : zeros;
       if (format_ == kInt16) {
         quantize_strip<kInt16>(x, int(count / kBlock), i, size, to);
       } else if (format_ == kInt8) {

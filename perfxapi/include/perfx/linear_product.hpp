@@ -28,7 +28,7 @@ class Product {
       : weight_(tensor),
         format_(format),
         many_(tokens > 1),
-        expands_(is_quantized(tensor.dtype) && (!Target::reads_packed(tokens) || format == kFloat32)) {
+        expands_(is_quantized(tensor.dtype) && (format == kFloat32 || !Target::reads_packed(weight_, tokens))) {
     num_blocks_ = weight_.columns / (format == kFloat32 ? 1 : expands_ ? kBlock : weight_.block_columns());
     tile_bytes_ = expands_ ? Target::expanded_bytes(weight_.dtype, format, weight_.columns) : weight_.tile_bytes;
   }
@@ -136,10 +136,11 @@ void multiply_tiles(const Product<Target> (&products)[count], const Activations<
     scratch += products[i].scratch_bytes();
   }
   for (int64_t token = 0; token < x.tokens();) {
-    const int size = group_size<Target>(x.tokens() - token);
+    const int64_t left = x.tokens() - token;
+    const int size = group_size<Target>(left, x.tokens()), num_tokens = int(smaller<int64_t>(size, left));
     /* Where tiles come from the cache, memory is free to bring the next group's activations, a share with each block.
      */
-    const Byte* ahead = x.group(token + size < x.tokens() ? token + size : 0);
+    const Byte* ahead = x.group(size < left ? token + size : 0);
     TileTask tasks[count];
     TileFn functions[count];
     for (int i = 0; i < count; ++i) {
@@ -158,7 +159,7 @@ void multiply_tiles(const Product<Target> (&products)[count], const Activations<
         products[i].advance(task);
         ahead += task.ahead_bytes * task.num_blocks;
       }
-      sink(tile, token, size, results);
+      sink(tile, token, num_tokens, results);
     }
     token += size;
   }

@@ -180,8 +180,13 @@ void multiply_float_tile(const TileTask& task) {
 template <class Simd>
 struct TileTarget {
   static constexpr int kMaxTokens = Simd::kMaxTokens;
-  /* Is it quicker to unpack a tile again for each group, there being at most two, than to expand it first? */
-  static constexpr bool reads_packed(int64_t tokens) { return tokens <= 6 || tokens == 8; }
+  /* Up to so many tokens it is quicker to unpack a tile again for each group than to expand it first; one whose low
+   * halves lie apart is transposed as well, which is worth it for one group. */
+  static constexpr int64_t kFewTokens = 24;
+  static constexpr int64_t kFewSplitTokens = 8;
+  static bool reads_packed(const Weight& weight, int64_t tokens) {
+    return tokens <= (weight.is_split ? kFewSplitTokens : kFewTokens);
+  }
   using ActivationLayout = typename Simd::ActivationLayout;
   /* Where both formats of codes lie alike, one kernel serves both: half of the code, half of the time to compile it. */
   static constexpr bool has_one_layout =
