@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench import plots, report, results
-from bench.contenders import PerfXLM
+from bench.contenders import OURS_INT8, PerfXLM
 from bench.loads import Model
 from bench.parts import PARTS
 from bench.parts.settings import Settings, SkippedPartError
@@ -74,12 +74,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
     from perfxlm.model_packages import find_model
 
     ours = PerfXLM(options=("--device", options.device))
+    narrow = PerfXLM(OURS_INT8, (*ours.options, "--activation-format", "int8"))
     peers = (
         LlamaCpp(options.llama_python),
         LlamaBench("ik_llama.cpp", options.ik_llama_bench, tuple(options.ik_options.split())),
         OpenVINO(options.openvino_python),
     )
-    session = Session((ours, *peers), options.rounds, lambda line: print(line, flush=True))
+    session = Session((ours, narrow, *peers), options.rounds, lambda line: print(line, flush=True))
     large = None
     if options.llama_7b and options.llama_7b_gguf:
         without_tokenizer = ("--skip-tokenizer-init",)  # prompts are token ids; a folder of random weights has none

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import limits, tables
-from bench.contenders import OURS
+from bench.contenders import OURS, OURS_INT8
 from bench.results import Results
 
 _DPI = 110
@@ -62,7 +62,7 @@ def _bars(figure: Any, parts: dict[str, Any]) -> bool:
         return False
     for axis, (part, case) in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
         series = [one for one in case["series"] if one["runs"]]
-        colors = ["tab:blue" if one["name"] == OURS else "tab:gray" for one in series]
+        colors = ["tab:blue" if one["name"] in (OURS, OURS_INT8) else "tab:gray" for one in series]
         speeds = [one["tokens_per_second"] for one in series]
         bars = axis.barh([tables.title_of(one).replace(", ", ",\n") for one in series], speeds, color=colors)
         axis.bar_label(bars, fmt="%.0f", padding=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import limits, tables
-from bench.contenders import OURS
+from bench.contenders import OURS, OURS_INT8
 from bench.parts.speed import SHORT
 from bench.results import Results
 from bench.tables import MISSING
@@ -54,11 +54,16 @@ def _speed_values(part: dict[str, Any]) -> dict[str, str]:
         label = str(case["batch"] if is_batch else case["context"])
         values[f"{label}.limit"] = tables.number(limits.tokens_per_second(case, case["kernels"], part["yardstick"]))
         for series in case["series"]:
-            is_ours = series["name"] == OURS
-            key = f"{label}.{_slug(series['mode'] or 'ours') if is_ours else _slug(series['name'])}"
+            key = f"{label}.{_place_of(series)}"
             values[key] = tables.number(series.get("tokens_per_second"))
             values[f"{key}.fraction"] = tables.number(tables.fraction(part, case, series), "{:.0%}")
     return values
+
+
+def _place_of(series: dict[str, Any]) -> str:
+    """Ours by its mode, with the activations' format where it is not the default; a peer by its name."""
+    mode = _slug(series["mode"] or "ours")
+    return {OURS: mode, OURS_INT8: f"int8.{mode}"}.get(series["name"], _slug(series["name"]))
 
 
 def _slug(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench import limits
-from bench.contenders import OURS
+from bench.contenders import OURS, OURS_INT8
 from bench.loads import ALL_LOGITS, GREEDY
 
 MISSING = "not measured"
@@ -39,9 +39,9 @@ def series_of(case: Case, name: str, mode: str | None = None) -> Series | None:
     return next((s for s in case["series"] if s["name"] == name and mode in (None, s["mode"])), None)
 
 
-def ratio(case: Case, mode: str, peer: Series) -> float | None:
-    """Ours in a mode over a peer."""
-    ours = series_of(case, OURS, mode)
+def ratio(case: Case, name: str, mode: str, peer: Series) -> float | None:
+    """One of ours in a mode over a peer."""
+    ours = series_of(case, name, mode)
     return median_ratio(ours["runs"], peer["runs"]) if ours else None
 
 
@@ -59,17 +59,20 @@ def title_of(series: Series) -> str:
 
 def speed_table(part: dict[str, Any]) -> str:
     """Every load and engine: speed, ours divided by it, the fraction of the limit that ours reached."""
-    modes = [GREEDY, ALL_LOGITS] if any(s["mode"] for case in part["cases"] for s in case["series"]) else [""]
-    heads = [f"ours{', ' + mode if mode else ''} / it" for mode in modes]
+    all_series = [series for case in part["cases"] for series in case["series"]]
+    modes = [GREEDY, ALL_LOGITS] if any(series["mode"] for series in all_series) else [""]
+    measured = {series["name"] for series in all_series}
+    ours = [(name, mode) for name in (OURS, OURS_INT8) if name in measured for mode in modes]
+    heads = [f"{title_of({'name': name, 'mode': mode})} / it" for name, mode in ours]
     header = ["load", "engine", "tokens/s", *heads, "of the limit"]
-    return table(header, [_speed_row(part, case, series, modes) for case in part["cases"] for series in case["series"]])
+    return table(header, [_speed_row(part, case, series, ours) for case in part["cases"] for series in case["series"]])
 
 
-def _speed_row(part: dict[str, Any], case: Case, series: Series, modes: Sequence[str]) -> list[str]:
-    is_ours = series["name"] == OURS
-    ratios = ["" if is_ours else number(ratio(case, mode, series), "{:.2f}") for mode in modes]
-    # another engine's arithmetic has another limit
-    reached = number(fraction(part, case, series), "{:.0%}") if is_ours else ""
+def _speed_row(part: dict[str, Any], case: Case, series: Series, ours: Sequence[tuple[str, str]]) -> list[str]:
+    is_ours = series["name"] in (OURS, OURS_INT8)
+    ratios = ["" if is_ours else number(ratio(case, name, mode, series), "{:.2f}") for name, mode in ours]
+    # another arithmetic has another limit
+    reached = number(fraction(part, case, series), "{:.0%}") if series["name"] == OURS else ""
     return [case["title"], title_of(series), number(series.get("tokens_per_second")), *ratios, reached]
 
 

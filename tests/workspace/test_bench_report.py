@@ -153,6 +153,23 @@ def test_speeds_stand_beside_ratios_limits_and_what_was_not_measured() -> None:
     assert tables.limit_table(decode_part()).splitlines()[2] == f"| {title} | 40.0 | 0.00 | 50.0 |"
 
 
+def test_activations_of_8_bits_have_ratios_of_their_own_and_no_limit() -> None:
+    def series(name: str, speed: float) -> dict[str, Any]:
+        return {"name": name, "mode": "", "problem": "", "runs": [speed], "tokens_per_second": speed, "extra": {}}
+
+    engines = [series("PerfXLM", 30.0), series("PerfXLM int8", 40.0), series("llama.cpp", 10.0)]
+    case = {"kind": "prefill", "context": 512, "batch": 1, "title": "512", "kernels": [], "series": engines}
+    rows = tables.speed_table({"cases": [case], "yardstick": YARDSTICK}).splitlines()
+    assert rows[0] == "| load | engine | tokens/s | PerfXLM / it | PerfXLM int8 / it | of the limit |"
+    assert rows[3] == "| 512 | PerfXLM int8 | 40.0 |  |  |  |"
+    assert rows[4] == "| 512 | llama.cpp | 10.0 | 3.00 | 4.00 |  |"
+    part = {**decode_part(), "cases": [case]}
+    assert (
+        report.page({"parts": {"prefill": part}}, "cpu", "{{prefill.512.ours}} {{prefill.512.int8.ours}}")
+        == "30.0 40.0"
+    )
+
+
 def test_kernels_stand_beside_their_limits_longest_first() -> None:
     kernels = [kernel("linear", 0.02, 20_000_000, 10), kernel("norm", 0.06, 0, 0, "float32")]
     rows = tables.kernel_table({"profiles": {"decode": kernels}, "yardstick": YARDSTICK}, "decode").splitlines()
