@@ -1,13 +1,18 @@
 /* matmul: products of float32 or float64 matrices of any strides, and of batches of them.
  *
- * The narrow operand is packed as a whole (a part of it, where it is large), shared by all threads. Each thread then
- * walks its share of the wide operand: a block of it is packed, multiplied with all of the narrow operand while it is
- * in the second cache, and never read again. So a tall matrix times a few columns is read from memory once, and a
- * square product has the five loops of BLIS, with the loop over the inner dimension inside the loop over blocks.
+ * Shapes and layouts fall into four classes. What is read in place is never packed, so reading and arithmetic overlap:
+ * - a matrix of contiguous rows by one column: matmul_vector.hpp;
+ * - very few rows by a matrix whose columns are contiguous (or the other way round): squares are transposed in
+ * registers (multiply_turned in matmul_tile.hpp);
+ * - up to kSkinny of them: the tall operand is read in place, the other one is packed: matmul_skinny.hpp;
+ * - all others: both operands are packed.
  *
- * A matrix of contiguous rows times one column is not packed at all: see matmul_vector.hpp.
+ * Where both are packed, the narrow operand is packed as a whole (a part of it, where it is large), shared by all
+ * threads. Each thread then walks its share of the wide operand: a block of it is packed, multiplied with all of the
+ * narrow operand while it is in the second cache, and never read again: the five loops of BLIS, with the loop over the
+ * inner dimension inside the loop over blocks.
  *
- * An element's bits depend on its row, its column, the length of the inner dimension, and on whether it is one of those
+ * An element's bits depend on its row, its column, the length of the inner dimension, and on whether it is one of the
  * products by one column: see matmul_tile.hpp. They never depend on the number of rows, the batch or the threads.
  */
 #ifndef PERFX_MATMUL_HPP
@@ -16,6 +21,7 @@
 #include <string.h>
 
 #include "perfx/matmul_problem.hpp"
+#include "perfx/matmul_skinny.hpp"
 #include "perfx/matmul_vector.hpp"
 
 namespace perfx {
@@ -23,16 +29,36 @@ namespace PERFX_VARIANT {
 namespace matmul {
 
 /* The threads that share one product: all of the pool's, or one alone. */
-struct Crew {
-  const PxThread* thread;
-  int64_t index, count;
+class Crew {
+ public:
+  Crew(const PxThread* thread, bool alone)
+      : index(alone ? 0 : thread->index), count(alone ? 1 : thread->count), thread_(thread) {}
+
   void meet() const {
-    if (count > 1) thread->barrier(thread);
+    if (count > 1) thread_->barrier(thread_);
   }
   Range share_of(int64_t size, int64_t grain) const {
     const int64_t grains = divide_up(size, grain);
     return {grains * index / count * grain, smaller(grains * (index + 1) / count * grain, size)};
   }
+  /* Takes the next of a round's parts, as threads are free; -1 when none is left. Parts of all rounds of a call are
+   * numbered through: one of the next round that was taken too early is kept for it. */
+  int64_t take(int64_t parts) {
+    if (taken_ < 0) taken_ = count > 1 ? perfx_claim(thread_, 0, 1) : next_++;
+    const int64_t part = taken_ - done_;
+    if (part >= parts) {
+      done_ += parts;
+      return -1;
+    }
+    taken_ = -1;
+    return part;
+  }
+
+  const int64_t index, count;
+
+ private:
+  const PxThread* thread_;
+  int64_t taken_ = -1, done_ = 0, next_ = 0;
 };
 
 /* A part of a product: inner positions from `k` on, rows of the narrow operand from `row` on. */
@@ -95,6 +121,7 @@ class Round {
   /* One block of the wide operand with all panels of the narrow one. */
   void multiply_block(int64_t first, int64_t size, int64_t k, T* wide, T* target, int64_t step) const {
     const int64_t depth = depth_at(k), full = panel_lanes<T>();
+    if (problem_.is_turned()) return multiply_turned_block(first, size, k, target, step);
     for (int64_t i = 0; i < size; i += full) {
       pack_wide(problem_.wide, first + i, smaller(full, size - i), k_ + k, depth, vectors_of(size - i),
                 wide + i * depth);
@@ -109,6 +136,14 @@ class Round {
     }
   }
 
+  /* One vector of rows of the wide operand in place with the narrow one, which is one panel. */
+  void multiply_turned_block(int64_t first, int64_t size, int64_t k, T* target, int64_t step) const {
+    const Side<T>& wide = problem_.wide;
+    const int64_t depth = depth_at(k), ahead = k + depth < depth_ ? depth : lanes_of<T>() * wide.outer - k;
+    turned_for<T>(int(rows_))({wide.at(first, k_ + k), size, wide.outer, 1}, depth, ahead, narrow_at(k, 0),
+                              {target, step, int(size), k_ + k > 0});
+  }
+
   static int vectors_of(int64_t lanes) { return int(smaller(kProductVectors, divide_up(lanes, lanes_of<T>()))); }
 
   const Problem<T>& problem_;
@@ -117,10 +152,27 @@ class Round {
   T* packed_;
 };
 
+/* One product by a crew, the tall operand in place. `shared` holds the packed other one, `sums` belongs to this thread.
+ */
+template <class T>
+inline void multiply_skinny(const Problem<T>& problem, Crew& crew, T* shared, T* sums) {
+  for (int64_t k = 0; k < problem.k; k += kDepth) {
+    const SkinnyRound<T> round(problem, k, smaller(kDepth, problem.k - k), shared);
+    if (k > 0) crew.meet(); /* nobody reads what was packed before */
+    round.pack(crew.index, crew.count);
+    crew.meet();
+    const int64_t rows = problem.tall.size, grain = round.grain(crew.count);
+    for (int64_t part; (part = crew.take(divide_up(rows, grain))) >= 0;) {
+      round.multiply(part * grain, smaller(grain, rows - part * grain), sums);
+    }
+  }
+}
+
 /* One product by a crew. `shared` holds the packed narrow operand, `own` belongs to this thread. */
 template <class T>
-inline void multiply(const Problem<T>& problem, const Layout<T>& layout, const Crew& crew, char* shared, char* own) {
+inline void multiply(const Problem<T>& problem, const Layout<T>& layout, Crew& crew, char* shared, char* own) {
   T* const sums = reinterpret_cast<T*>(own + layout.wide_bytes);
+  if (problem.is_skinny()) return multiply_skinny(problem, crew, reinterpret_cast<T*>(shared), sums);
   const int64_t block = narrow_block<T>(problem.narrow.size, problem.k);
   bool is_first = true;
   for (int64_t k = 0; k < problem.k; k += kDepth) {
@@ -208,7 +260,7 @@ inline int32_t run_typed(const PxCall* call, const PxThread* thread) {
   }
   const Layout<T> layout(a.rows, b.columns, a.columns);
   const bool alone = count > 1 && layout.narrow_bytes <= kSmallBytes;
-  const Crew crew = alone ? Crew{thread, 0, 1} : Crew{thread, thread->index, thread->count};
+  Crew crew(thread, alone);
   char* const own = workspace + (alone ? 0 : layout.narrow_bytes) +
                     thread->index * (layout.thread_bytes() + (alone ? layout.narrow_bytes : 0));
   const Range mine = alone ? share(count, 1, thread) : Range{0, count};

@@ -16,6 +16,10 @@ constexpr int64_t kNarrowBytes = int64_t(16) << 20;
 constexpr int64_t kSmallBytes = int64_t(1) << 18;
 /* At most so many columns of the result: then the rows may be what is laid across lanes. */
 constexpr int64_t kSkinny = 192;
+/* Tiles of the tall operand of a skinny product that share what the second cache holds of the other one, and the bytes
+ * of the other one that stay there as a whole. */
+constexpr int64_t kSkinnyTiles = 8;
+constexpr int64_t kSkinnyBytes = int64_t(1) << 19;
 /* Slack behind each packed area: a vector may be stored where a part of it was meant. */
 constexpr int64_t kSlack = 256;
 
@@ -41,19 +45,30 @@ template <class T>
 struct Problem {
   int64_t m, n, k;
   Side<T> wide, narrow;
+  Side<T> tall, few; /* the operand of more rows (columns of the right one), and the other */
   T* result;
+  bool tall_is_left;
   bool rows_are_wide; /* the left operand's rows lie across lanes: the result is written transposed */
 
   Problem(const Matrix& a, const Matrix& b, T* target) : m(a.rows), n(b.columns), k(a.columns), result(target) {
     const Side<T> left = {reinterpret_cast<const T*>(a.data), m, a.row_stride, a.column_stride};
     const Side<T> right = {reinterpret_cast<const T*>(b.data), n, b.column_stride, b.row_stride};
+    tall_is_left = m >= n;
+    tall = tall_is_left ? left : right;
+    few = tall_is_left ? right : left;
     rows_are_wide = n < kSkinny && m > n;
     wide = rows_are_wide ? left : right;
     narrow = rows_are_wide ? right : left;
   }
 
+  /* Is the wide operand transposed in registers? Worth it for very few rows of the other one. */
+  bool is_turned() const { return narrow.size <= kFewRows && wide.depth == 1; }
+  /* Is the tall operand read in place, and broadcast? */
+  bool is_skinny() const { return !is_turned() && few.size <= kSkinny && tall.depth == 1; }
+
   /* Lanes of a block of the wide operand: one block of kDepthBlock of them stays in the second cache. */
   int64_t wide_block() const {
+    if (is_turned()) return lanes_of<T>();
     if (narrow.size > kSkinny) return panel_lanes<T>() * 15;
     return panel_lanes<T>() * (wide.outer == 1 ? 8 : narrow.size > 32 ? 4 : 2);
   }
@@ -79,10 +94,12 @@ template <class T>
 struct Layout {
   Layout(int64_t m, int64_t n, int64_t k) {
     const int64_t depth = smaller(k, kDepth), rows = larger(narrow_block<T>(m, depth), narrow_block<T>(n, depth));
-    narrow_bytes = round_up(depth * rows * int64_t(sizeof(T)) + kSlack, kCacheLine);
+    const int64_t few = smaller(round_up(smaller(m, n), lanes_of<T>()), kSkinny);
+    narrow_bytes = round_up(depth * larger(rows, few) * int64_t(sizeof(T)) + kSlack, kCacheLine);
     wide_bytes = panel_lanes<T>() * 15 * smaller(round_up(depth, lanes_of<T>()), kDepthBlock) * int64_t(sizeof(T));
     wide_bytes += kSlack;
-    sums_bytes = panel_lanes<T>() * 8 * smaller(n, kSkinny) * int64_t(sizeof(T)) + kSlack;
+    const int64_t sums = larger(panel_lanes<T>() * 8 * smaller(n, kSkinny), kSkinnyTiles * kProductRows * few);
+    sums_bytes = round_up(sums * int64_t(sizeof(T)) + kSlack, kCacheLine);
   }
   int64_t thread_bytes() const { return wide_bytes + sums_bytes; }
   int64_t narrow_bytes, wide_bytes, sums_bytes;

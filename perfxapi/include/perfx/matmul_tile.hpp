@@ -20,6 +20,8 @@ namespace matmul {
 /* Positions of the inner dimension that are summed before the result is added. It defines the order of accumulation. */
 constexpr int64_t kDepthBlock = 384;
 constexpr int64_t kCacheLine = 64;
+/* Rows of the narrow operand for which the wide one is transposed in registers instead of being packed. */
+constexpr int kFewRows = kProductRows < 8 ? kProductRows : 8;
 /* Inner positions between the wide panel's use and its fetch into the first cache. */
 constexpr int kFetchAhead = 8;
 
@@ -178,6 +180,64 @@ inline TileFn<T> tile_for(int rows, int vectors) {
     if (rows < Rows) return tile_for<T, Rows - 1, Vectors>(rows, vectors);
   }
   return multiply_tile<T, Rows, Vectors>;
+}
+
+/* Adds inner positions to sums: vectors `lanes`, by items that stand in rows of `Rows`. */
+template <class T, int Rows>
+inline void add_columns(const typename VectorOf<T>::Type* lanes, int count, const T* narrow,
+                        typename VectorOf<T>::Type (&sums)[Rows]) {
+#pragma GCC unroll 16
+  for (int j = 0; j < count; ++j) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) sums[r] = fma(broadcast(narrow + j * Rows + r), lanes[j], sums[r]);
+  }
+}
+
+/* The micro-kernel for a wide operand whose inner dimension is contiguous, one vector of its rows, in place: squares
+ * are transposed in registers. `ahead` is the distance in items to what is wanted after this block. */
+template <class T, int Rows>
+inline void multiply_turned(const Side<T>& wide, int64_t depth, int64_t ahead, const T* narrow,
+                            const Target<T>& target) {
+  using V = typename VectorOf<T>::Type;
+  constexpr int kCount = lanes_of<T>();
+  const T* lines[kCount]; /* lanes that are not wanted repeat the first row */
+  for (int i = 0; i < kCount; ++i) lines[i] = wide.at(i < target.lanes ? i : 0, 0);
+  V sums[Rows] = {}, square[kCount];
+  int64_t k = 0;
+  for (; k + kCount <= depth; k += kCount) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kCount; ++i) {
+      square[i] = load(lines[i] + k);
+      __builtin_prefetch(lines[i] + k + ahead, 0, 3);
+    }
+    transpose(square);
+    add_columns<T, Rows>(square, kCount, narrow + k * Rows, sums);
+  }
+  if (k < depth) {
+    for (int i = 0; i < kCount; ++i) square[i] = load_first(lines[i] + k, int(depth - k));
+    transpose(square);
+    add_columns<T, Rows>(square, int(depth - k), narrow + k * Rows, sums);
+  }
+  for (int r = 0; r < Rows; ++r) {
+    T* row = target.data + r * target.step;
+    if (target.lanes == kCount) {
+      store(row, target.add ? load(row) + sums[r] : sums[r]);
+    } else {
+      store_first(row, target.lanes, target.add ? load_first(row, target.lanes) + sums[r] : sums[r]);
+    }
+  }
+}
+
+template <class T>
+using TurnedFn = void (*)(const Side<T>&, int64_t, int64_t, const T*, const Target<T>&);
+
+/* The micro-kernel for a number of rows of the narrow operand (1 .. kFewRows). */
+template <class T, int Rows = kFewRows>
+inline TurnedFn<T> turned_for(int rows) {
+  if constexpr (Rows > 1) {
+    if (rows < Rows) return turned_for<T, Rows - 1>(rows);
+  }
+  return multiply_turned<T, Rows>;
 }
 
 }  // namespace matmul
