@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +15,9 @@ from perfxapi.errors import OutOfMemoryError
 
 ALIGNMENT = 64
 """Bytes. A cache line, and the widest vector register."""
+
+# A forked child gets a copy, as with all other memory.
+_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 class Allocator(Protocol):
@@ -42,6 +47,22 @@ class HostAllocator:
 
     def deallocate(self, storage: Any, nbytes: int) -> None:
         """Nothing to do: NumPy frees an array when its last view goes."""
+
+
+def untouched_zeros(nbytes: int) -> Any:
+    """A uint8 array of zeros in host memory of its own, of which only the small pages that are written cost memory.
+
+    For what is filled bit by bit, like a KV cache: with large pages, which NumPy asks for, a first byte costs 2 MB.
+    Raises OutOfMemoryError.
+    """
+    try:
+        pages = mmap.mmap(-1, max(nbytes, 1), **_PRIVATE)
+    except (OSError, OverflowError, ValueError) as error:
+        raise OutOfMemoryError(f"host memory: cannot reserve {nbytes} bytes ({error})") from error
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a kernel without large pages has nothing to refuse
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(pages, np.uint8)[:nbytes]
 
 
 class SlabAllocator:

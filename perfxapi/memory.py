@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from perfxapi.allocator import Allocator, HostAllocator
+from perfxapi.allocator import Allocator, HostAllocator, untouched_zeros
 from perfxapi.dims import Shape, contiguous_strides, product
 from perfxapi.dtypes import DType
 from perfxapi.errors import InvalidArgumentError, PerfXError
@@ -149,9 +149,7 @@ class Buffer:
     def state(cls, nbytes: int, space: str, *, name: str = "") -> Buffer:
         """A state buffer of zeros whose home is `space`."""
         buffer = cls(nbytes, name=name, home=space)
-        # calloc: pages cost memory only when they are first written
-        zeros = np.zeros(nbytes + 64, np.uint8)
-        zeros = zeros[-zeros.__array_interface__["data"][0] % 64 :][:nbytes]
+        zeros = untouched_zeros(nbytes)
         if space == HOST:
             buffer._storage[HOST] = zeros
         else:

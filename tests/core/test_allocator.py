@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from perfxapi.allocator import (
     PoolAllocator,
     SlabAllocator,
     StatisticsAllocator,
+    untouched_zeros,
 )
 from perfxapi.errors import OutOfMemoryError
 
@@ -99,3 +102,21 @@ def test_slabs_are_shared_and_go_with_the_last_of_their_allocations() -> None:
     slab = weakref.ref(small[0].base)
     del small, array
     assert slab() is None
+
+
+def test_untouched_zeros_cost_memory_page_by_page() -> None:
+    zeros = untouched_zeros(64 << 20)
+    assert zeros.nbytes == 64 << 20 and zeros.flags.writeable and not zeros[:: 1 << 16].any()
+    zeros[20 << 20] = 1
+    status = Path("/proc/self/smaps")
+    if not status.exists():
+        pytest.skip("no /proc/self/smaps here")
+    address = zeros.__array_interface__["data"][0]
+    entry = status.read_text().split(f"{address:x}-")[1].split("VmFlags")[0]
+    assert re.search(r"AnonHugePages:\s+0 kB", entry)
+
+
+@pytest.mark.parametrize("nbytes", [1 << 62, 1 << 80])
+def test_more_zeros_than_there_can_be_are_refused(nbytes: int) -> None:
+    with pytest.raises(OutOfMemoryError, match=str(nbytes)):
+        untouched_zeros(nbytes)

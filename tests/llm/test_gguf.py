@@ -127,20 +127,30 @@ def test_tensors_are_read_only_views(tmp_path: Path) -> None:
     assert weight.to_numpy().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
+def resident_mapped_bytes() -> int:
+    return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0]) * 1024
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_release_gives_memory_back(tmp_path: Path) -> None:
     values = np.arange(4 << 20, dtype=np.float32)
     weight = GGUFFile.open(save(tmp_path, build(tensors=[tensor("w", [4 << 20])], data=values.tobytes()))).tensors["w"]
-
-    def resident_mapped_bytes() -> int:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("RssFile:")[1].split()[0]) * 1024
-
     assert weight.to_float32().sum() == values.sum()
     before = resident_mapped_bytes()
     weight.release()
     assert before - resident_mapped_bytes() > 0.9 * values.nbytes
     np.testing.assert_array_equal(weight.to_numpy(), values)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_vocabulary_gives_its_memory_back_and_can_be_read_again(gemma_path: Path) -> None:
+    file = GGUFFile.open(gemma_path)
+    tokens = file.metadata.strings("tokenizer.ggml.tokens")
+    first = list(tokens)
+    before = resident_mapped_bytes()
+    file.metadata.release()
+    assert before - resident_mapped_bytes() > sum(map(len, first))
+    assert list(tokens) == first
 
 
 def test_metadata_accessors_name_the_key(tmp_path: Path) -> None:

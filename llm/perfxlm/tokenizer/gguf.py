@@ -33,11 +33,12 @@ def load_from_gguf(file: GGUFFile | Metadata) -> Tokenizer:
     """
     metadata = file if isinstance(file, Metadata) else file.metadata
     kind = metadata.text(_PREFIX + "model")
-    if kind == "llama":
-        return _sentencepiece(metadata)
-    if kind == "gpt2":
-        return _byte_level_bpe(metadata)
-    raise UnknownNameError("tokenizer (tokenizer.ggml.model)", kind, ["gpt2", "llama"])
+    makers = {"llama": _sentencepiece, "gpt2": _byte_level_bpe}
+    if kind not in makers:
+        raise UnknownNameError("tokenizer (tokenizer.ggml.model)", kind, sorted(makers))
+    tokenizer = makers[kind](metadata)
+    metadata.release()
+    return tokenizer
 
 
 def _sentencepiece(metadata: Metadata) -> Tokenizer:

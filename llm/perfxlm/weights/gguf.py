@@ -10,6 +10,7 @@ import os
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -96,7 +97,7 @@ class _Parser:
                 raise self._error(start, f"metadata key {index}", f"duplicate key {_shown(key)}")
             offsets[key] = self.position
             values[key] = self._value(self._u32(f"type of {_shown(key)}"), key, 0)
-        metadata = Metadata(self.file.path, values, offsets)
+        metadata = Metadata(self.file.path, values, offsets, partial(self.file.release, 0, self.position))
         return GGUFFile(self.file.path, metadata, self._tensors(num_tensors, self._alignment(metadata)))
 
     def _header(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -162,6 +162,8 @@ class Metadata(Mapping[str, Any]):
     path: str | os.PathLike[str]
     values_by_key: Mapping[str, Any] = field(repr=False)
     offsets: Mapping[str, int] = field(repr=False)
+    release: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Says that the arrays are not needed for now: their pages leave memory, and come back if touched."""
 
     def __getitem__(self, key: str) -> Any:
         return self.values_by_key[key]
