@@ -1,4 +1,6 @@
 // The pool: every thread takes part, barriers hold, callers wait for each other, sleep and fork do no harm.
+#include <pthread.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,6 +51,39 @@ void check_claims(PxPool* pool) {
   for (int32_t sum : sums) CHECK(sum == kItems);
 }
 
+#if defined(__linux__)
+// Which processors the worker may use.
+int32_t note_processors(const PxCall* call, const PxThread* thread) {
+  if (thread->index == 1) sched_getaffinity(0, sizeof(cpu_set_t), static_cast<cpu_set_t*>(call->operands[0].data));
+  return PX_OK;
+}
+
+// A worker that slept is woken on another processor than its caller's.
+void check_that_workers_stay_away() {
+  cpu_set_t all, one, seen;
+  CHECK(sched_getaffinity(0, sizeof(all), &all) == 0);
+  if (CPU_COUNT(&all) < 2) return;
+  Pool pool(2);
+  std::thread caller([&] {
+    int here = 0;
+    while (!CPU_ISSET(here, &all)) ++here;
+    CPU_ZERO(&one);
+    CPU_SET(here, &one);
+    CHECK(pthread_setaffinity_np(pthread_self(), sizeof(one), &one) == 0);
+    Call call(0, {tensor(&seen, PX_UINT8, {int64_t(sizeof(seen))})});
+    for (int tries = 0; tries < 1000; ++tries) {
+      usleep(1000);
+      CHECK(perfx_pool_run(pool.pool, note_processors, &call.call) == PX_OK);
+      if (!CPU_ISSET(here, &seen)) break;
+    }
+    CHECK(!CPU_ISSET(here, &seen) && CPU_COUNT(&seen) == CPU_COUNT(&all) - 1);
+  });
+  caller.join();
+}
+#else
+void check_that_workers_stay_away() {}
+#endif
+
 void check_two_callers() {
   Pool pool(3);
   std::vector<int32_t> counts(3);
@@ -97,6 +132,7 @@ int main() {
     }
   }
   check_two_callers();
+  check_that_workers_stay_away();
   if (!kThreadSanitizer) check_fork();  // it does not allow threads in a forked child
   perfx_pool_create(2, nullptr, 1000);  // never destroyed: its workers must not disturb the exit
   return 0;

@@ -120,6 +120,36 @@ class Outcome {
   std::atomic<uint64_t> value_{kNone};
 };
 
+/* Keeps free workers off the processor of the thread that wakes them. A scheduler that takes the machine for busy, as
+ * it does for some 100 ms after other threads spun on it, may wake a worker on its caller's processor: the two would
+ * share it for many jobs while another one is idle. Not for more threads than processors, which have to share. */
+class Away {
+ public:
+#if defined(__linux__)
+  void allow(int32_t num_threads) {
+    CPU_ZERO(&allowed_);
+    is_used_ = sched_getaffinity(0, sizeof(allowed_), &allowed_) == 0 && num_threads <= CPU_COUNT(&allowed_);
+  }
+  void from_caller(std::vector<std::thread>& workers) {
+    const int32_t here = is_used_ ? sched_getcpu() : -1;
+    if (here < 0 || here >= CPU_SETSIZE || here == left_) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (std::thread& worker : workers) pthread_setaffinity_np(worker.native_handle(), sizeof(others), &others);
+    left_ = here;
+  }
+
+ private:
+  cpu_set_t allowed_;
+  int32_t left_ = -1; /* the processor that workers stay away from */
+  bool is_used_ = false;
+#else
+  void allow(int32_t) {}
+  void from_caller(std::vector<std::thread>&) {}
+#endif
+};
+
 /* The workers and what they share. Thread `index` of `count` runs job(context, index). */
 class Team {
  public:
@@ -127,6 +157,7 @@ class Team {
 
   Team(int32_t num_threads, const std::vector<int32_t>& cpus, int64_t spin_ns)
       : spin_ns_(spin_ns), count_(num_threads) {
+    if (cpus.back() < 0) away_.allow(num_threads);
     try {
       for (int32_t index = 1; index < num_threads; ++index) {
         workers_.emplace_back([this, index, cpu = cpus[index]] { work(index, cpu); });
@@ -174,6 +205,7 @@ class Team {
   void wake() {
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     if (sleeping_.load(std::memory_order_seq_cst) == 0) return;
+    away_.from_caller(workers_);
     std::lock_guard<std::mutex> lock(sleep_mutex_);
     sleep_condition_.notify_all();
   }
@@ -224,6 +256,7 @@ class Team {
   std::condition_variable sleep_condition_;
   const int64_t spin_ns_;
   const int32_t count_;
+  Away away_;
   std::vector<std::thread> workers_;
 };
 
