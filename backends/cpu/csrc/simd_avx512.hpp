@@ -13,8 +13,8 @@ namespace perfx {
 namespace PERFX_VARIANT {
 
 constexpr int kLanes = 16;
-constexpr int kTileRows = 8;
-constexpr int kTileVectors = 16;
+constexpr int kTileRows = 12;
+constexpr int kTileVectors = 24;
 constexpr int kDoubleLanes = 8;
 constexpr int kProductRows = 12;
 constexpr int kProductVectors = 2;

@@ -29,7 +29,7 @@
  *   select(m, a, b)        a where m, else b;   mask_bits(M): bit i is lane i
  *   reduce_add             ((((l0+l8)+(l4+l12))+...): lanes i and i+8, then i+4, i+2, i+1
  *   reduce_max
- *   kTileRows              4 or 8: query rows that attention works on at once (attention_tile.hpp)
+ *   kTileRows              at most 16: query rows that attention works on at once (attention_tile.hpp); divides 48
  *   D                      kDoubleLanes float64, with load, load_first, store, store_first, +, fma as F
  *   broadcast(p)           all lanes the number at p: F from float*, D from double*
  *   transpose(x)           an array of kLanes F (of kDoubleLanes D) as the rows of a square matrix

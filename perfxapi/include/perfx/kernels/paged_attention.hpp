@@ -1,10 +1,10 @@
 /* paged_attention: softmax(scale * q k^T) v over a paged KV cache (Kwon et al., 2023), any mixture of prefill and
  * decode.
  *
- * Work is cut into tiles of query rows; a row is one query head of one token, and heads that share a kv head share a
- * tile. A tile walks over its partitions of the positions (attention_tile.hpp) and merges what each gives in ascending
- * order, rescaling to the larger maximum (Milakov and Gimelshein, 2018). Where there are too few tiles for the threads,
- * as in decoding a single request, the partitions are shared out and merged afterwards, with the same operations.
+ * Work is cut into tasks of query rows; a row is one query head of one token, and heads that share a kv head share a
+ * task. A task walks over its partitions of the positions in ascending order (attention_tile.hpp). Where there are too
+ * few tasks for the threads, as in decoding a single request, the partitions are shared out, each with totals of its
+ * own, and these are put together afterwards, with the same operations.
  */
 #ifndef PERFX_KERNELS_PAGED_ATTENTION_HPP
 #define PERFX_KERNELS_PAGED_ATTENTION_HPP
@@ -15,8 +15,10 @@
 namespace perfx {
 namespace PERFX_VARIANT {
 
-/* The rows of a tile, if one token has no more; else those of one token. */
-constexpr int64_t kTaskRows = 32;
+/* At most so many rows in a task, or those of one token. A multiple of kTileRows; the keys and values of a partition
+ * are loaded from memory once for all of them. */
+constexpr int64_t kTaskRows = 48;
+static_assert(kTaskRows % kTileRows == 0, "tiles fill a task");
 /* At most this much workspace for partitions that are shared out. */
 constexpr int64_t kMaxSharedBytes = int64_t(32) << 20;
 
@@ -29,30 +31,6 @@ inline int32_t accepts_paged_attention(const PxCall* call) {
                   k.shape[1] > 0 && q.shape[1] % k.shape[1] == 0 && q.shape[2] == k.shape[2] && k.shape[2] > 0 &&
                   k.shape[2] % kLanes == 0 && call->attrs[1].i >= 0;
   return ok ? PX_OK : PX_UNSUPPORTED;
-}
-
-/* The result of a row so far: unnormalized outputs[D], and what they are relative to. */
-struct RowState {
-  float largest;
-  float sum;
-  float* outputs;
-};
-
-/* Puts the state of a later partition onto that of the earlier ones. */
-inline void merge(RowState& total, const RowState& next, int64_t head_size) {
-  const float largest = next.largest > total.largest ? next.largest : total.largest;
-  float weights[kLanes] = {total.largest - largest, next.largest - largest};
-  store(weights, exp(load(weights)));
-  const F keep = set(weights[0]), take = set(weights[1]);
-  for (int64_t d = 0; d < head_size; d += kLanes) {
-    store(total.outputs + d, fma(load(total.outputs + d), keep, load(next.outputs + d) * take));
-  }
-  total.sum = total.sum * weights[0] + next.sum * weights[1];
-  total.largest = largest;
-}
-
-inline void finish(const RowState& total, int64_t head_size, float* y) {
-  for (int64_t d = 0; d < head_size; d += kLanes) store(y + d, load(total.outputs + d) / set(total.sum));
 }
 
 /* Some tokens of a request and the query heads of one kv head. */
@@ -129,17 +107,26 @@ struct Attention {
   float* output_row(const Task& task, int64_t row) const {
     return at<float>(output, task.first_token + row / group, task.head * group + row % group);
   }
-  Span span(const Task& task, int64_t row, int64_t partition) const {
-    const int64_t position = task.first_position + row / group, base = partition * kPartition;
+  /* What a token at `position` sees of a partition. */
+  Span span(int64_t position, int64_t partition) const {
+    const int64_t base = partition * kPartition;
     const int64_t begin = larger(0, first_visible(position) - base), end = smaller(kPartition, position + 1 - base);
     return begin < end ? Span{int(begin), int(end)} : Span{0, 0};
   }
 
-  /* queries[D][kTileRows] of a tile, rows that are not there being 0. */
-  void pack(const Task& task, int64_t first_row, int num_rows, float* queries) const {
-    for (int m = 0; m < kTileRows; ++m) {
-      const float* row = m < num_rows ? query_row(task, first_row + m) : nullptr;
-      for (int64_t d = 0; d < cache.head_size; ++d) queries[d * kTileRows + m] = row != nullptr ? row[d] : 0.0f;
+  /* The rows of a task as tiles of queries[D][kTileRows], rows that are not there being 0. */
+  void pack(const Task& task, float* queries) const {
+    const int64_t rows = task.num_tokens * group;
+    for (int64_t first = 0; first < rows; first += kTileRows) {
+      const int num_rows = int(smaller(kTileRows, rows - first));
+      const float* row[kTileRows];
+      for (int m = 0; m < num_rows; ++m) row[m] = query_row(task, first + m);
+      for (int64_t d = 0; d < cache.head_size; d += kLanes) {
+        F items[kLanes];
+        for (int m = 0; m < kLanes; ++m) items[m] = m < num_rows ? load(row[m] + d) : set(0.0f);
+        transpose(items);
+        for (int i = 0; i < kLanes; ++i, queries += kTileRows) store_first(queries, kTileRows, items[i]);
+      }
     }
   }
 
@@ -152,52 +139,57 @@ struct Attention {
   float softcap;
 };
 
+/* Totals of rows in memory, one after another. */
+inline int64_t totals_size(int64_t rows, int64_t head_size) {
+  return rows * head_size + divide_up(2 * rows, kLanes) * kLanes;
+}
+inline Totals totals_at(float* memory, int64_t rows, int64_t head_size) {
+  float* largest = memory + rows * head_size;
+  return {memory, largest, largest + rows};
+}
+inline void clear(const Totals& totals, int64_t rows, int64_t head_size) {
+  for (int64_t i = 0; i < rows * head_size; i += kLanes) store(totals.outputs + i, set(0.0f));
+  for (int64_t r = 0; r < rows; ++r) totals.largest[r] = kLowest, totals.sum[r] = 0.0f;
+}
+
 /* The workspace of one thread, in floats. */
 struct Scratch {
   Scratch(float* memory, int64_t rows, int64_t head_size)
-      : queries(memory),
-        totals(queries + divide_up(rows, kTileRows) * kTileRows * head_size),
-        outputs(totals + rows * head_size),
-        largest(outputs + kTileRows * head_size),
-        sum(largest + rows) {}
-  static int64_t size(int64_t rows, int64_t head_size) {
-    const int64_t floats = (divide_up(rows, kTileRows) * kTileRows + rows + kTileRows) * head_size + 2 * rows;
-    return divide_up(floats, kLanes) * kLanes;
+      : queries(memory), totals(totals_at(memory + queries_size(rows, head_size), rows, head_size)) {}
+  static int64_t queries_size(int64_t rows, int64_t head_size) {
+    return divide_up(rows, kTileRows) * kTileRows * head_size;
   }
-  float *queries, *totals, *outputs, *largest, *sum;
+  static int64_t size(int64_t rows, int64_t head_size) {
+    return queries_size(rows, head_size) + totals_size(rows, head_size);
+  }
+  float* queries;
+  Totals totals;
 };
 
-/* The tile of up to kTileRows rows of a task from `row` on, in one partition. False where none of them sees any of it.
- */
+/* Puts what the rows of a task see of one partition onto their totals. Fetches the partition `next` into the cache. */
 template <class T>
-inline bool make_tile(const Attention<T>& a, const Task& task, int64_t row, int64_t num_rows, int64_t partition,
-                      Tile* tile) {
-  bool seen = false;
-  tile->num_rows = int(smaller(kTileRows, num_rows - row));
-  for (int m = 0; m < tile->num_rows; ++m) {
-    tile->spans[m] = a.span(task, row + m, partition);
-    seen |= tile->spans[m].begin < tile->spans[m].end;
+inline void attend_partition(const Attention<T>& a, const Task& task, int64_t partition, const PartitionView<T>& view,
+                             const PartitionView<T>& next, const float* queries, const Totals& totals) {
+  const int64_t rows = task.num_tokens * a.group, size = a.cache.head_size;
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    Tile tile;
+    tile.num_rows = int(smaller(kTileRows, rows - row));
+    tile.queries = queries + row * size;
+    tile.totals = {totals.outputs + row * size, totals.largest + row, totals.sum + row};
+    int64_t token = row / a.group, head = row % a.group;
+    for (int m = 0; m < kTileRows; ++m) {
+      tile.spans[m] = m < tile.num_rows ? a.span(task.first_position + token, partition) : Span{0, 0};
+      if (++head == a.group) ++token, head = 0;
+    }
+    attend(view, row == 0 ? &next : nullptr, tile, a.scale, a.softcap);
   }
-  return seen;
 }
 
-/* Puts what a tile computed onto the totals of its rows, `row` being the first. A total's sum of 0 says that nothing
- * was seen yet: later it is at least 1. */
-inline void merge_tile(const Tile& tile, int64_t row, int64_t head_size, const Scratch& scratch) {
-  for (int m = 0; m < tile.num_rows; ++m) {
-    if (tile.spans[m].begin >= tile.spans[m].end) continue;
-    float &largest = scratch.largest[row + m], &sum = scratch.sum[row + m];
-    RowState total{largest, sum, scratch.totals + (row + m) * head_size};
-    const RowState next{tile.largest[m], tile.sum[m], tile.outputs + m * head_size};
-    if (sum == 0.0f) {
-      for (int64_t d = 0; d < head_size; d += kLanes) store(total.outputs + d, load(next.outputs + d));
-      largest = next.largest;
-      sum = next.sum;
-    } else {
-      merge(total, next, head_size);
-      largest = total.largest;
-      sum = total.sum;
-    }
+/* Columns begin..end-1 of a row's result. */
+inline void finish(const Totals& totals, int64_t row, int64_t head_size, Range columns, float* y) {
+  const F scale = set(1.0f / totals.sum[row]);
+  for (int64_t d = columns.begin; d < columns.end; d += kLanes) {
+    store(y + d, load(totals.outputs + row * head_size + d) * scale);
   }
 }
 
@@ -205,24 +197,15 @@ inline void merge_tile(const Tile& tile, int64_t row, int64_t head_size, const S
 template <class T>
 inline void run_task(const Attention<T>& a, const Task& task, const Scratch& scratch) {
   const int64_t rows = task.num_tokens * a.group, size = a.cache.head_size;
-  for (int64_t r = 0; r < rows; r += kTileRows) {
-    a.pack(task, r, int(smaller(kTileRows, rows - r)), scratch.queries + r * size);
-  }
-  for (int64_t r = 0; r < rows; ++r) scratch.sum[r] = 0.0f;
+  a.pack(task, scratch.queries);
+  clear(scratch.totals, rows, size);
+  PartitionView<T> view = a.view(task, a.first_partition(task));
   for (int64_t partition = a.first_partition(task); partition < a.end_partition(task); ++partition) {
-    const PartitionView<T> view = a.view(task, partition);
-    for (int64_t r = 0; r < rows; r += kTileRows) {
-      Tile tile;
-      if (!make_tile(a, task, r, rows, partition, &tile)) continue;
-      tile.queries = scratch.queries + r * size;
-      tile.outputs = scratch.outputs;
-      attend(view, tile, a.scale, a.softcap);
-      merge_tile(tile, r, size, scratch);
-    }
+    const PartitionView<T> next = a.view(task, partition + 1);
+    attend_partition(a, task, partition, view, next, scratch.queries, scratch.totals);
+    view = next;
   }
-  for (int64_t r = 0; r < rows; ++r) {
-    finish({scratch.largest[r], scratch.sum[r], scratch.totals + r * size}, size, a.output_row(task, r));
-  }
+  for (int64_t r = 0; r < rows; ++r) finish(scratch.totals, r, size, {0, size}, a.output_row(task, r));
 }
 
 /* Tasks of several tokens each, claimed one by one; in a request the last tokens, which see most, come first. */
@@ -244,7 +227,7 @@ inline void run_tasks(const Attention<T>& a, const PxThread* thread, const Scrat
   }
 }
 
-/* Partitions of requests with one token each: shared out, and merged once all are done. */
+/* Partitions of requests with one token each: shared out, and put together once all are done. */
 template <class T>
 class SharedPartitions {
  public:
@@ -261,73 +244,94 @@ class SharedPartitions {
       partitions += a.cache.num_heads * (a.end_partition(task) - a.first_partition(task));
     }
     if (num_threads == 1 || units > 2 * num_threads || partitions == units) return -1;
-    return partitions * state_size(a.group, a.cache.head_size);
+    return partitions * totals_size(a.group, a.cache.head_size);
   }
-  static int64_t state_size(int64_t group, int64_t head_size) { return group * (head_size + kLanes); }
 
   void compute(const PxThread* thread, const Scratch& scratch) const {
-    int64_t claimed = perfx_claim(thread, 0, 1);
-    for_each_unit([&](const Task& task, int64_t first) {
-      const int64_t count = a_.end_partition(task) - a_.first_partition(task);
-      for (; claimed < first + count; claimed = perfx_claim(thread, 0, 1)) {
-        compute_partition(task, a_.first_partition(task) + claimed - first, claimed, scratch);
-      }
-    });
+    int64_t packed = -1;
+    for (Place place = find(perfx_claim(thread, 0, 1)); place.unit >= 0;) {
+      const Place next = find(perfx_claim(thread, 0, 1));
+      if (packed != place.unit) a_.pack(place.task, scratch.queries);
+      packed = place.unit;
+      const Totals part = totals(place.index);
+      clear(part, a_.group, a_.cache.head_size);
+      attend_partition(a_, place.task, place.partition, place.view, next.view, scratch.queries, part);
+      place = next;
+    }
   }
 
-  void merge_all(const PxThread* thread) const {
+  /* Threads share the columns of all units. */
+  void put_together(const PxThread* thread, const Scratch& scratch) const {
     const int64_t size = a_.cache.head_size;
-    int64_t item = 0;
-    for_each_unit([&](const Task& task, int64_t first) {
-      const int64_t count = a_.end_partition(task) - a_.first_partition(task);
-      for (int64_t row = 0; row < a_.group; ++row) {
-        if (item++ % thread->count != thread->index) continue;
-        RowState total = state(first, row);
-        for (int64_t i = 1; i < count; ++i) merge(total, state(first + i, row), size);
-        finish(total, size, a_.output_row(task, row));
-      }
+    const Range share_of_all = share(num_units() * size, kLanes, thread);
+    for_each_unit([&](const Task& task, int64_t unit, int64_t first) {
+      const Range columns = {larger(0, share_of_all.begin - unit * size),
+                             smaller(size, share_of_all.end - unit * size)};
+      if (columns.begin >= columns.end) return;
+      clear(scratch.totals, a_.group, size);
+      for (int64_t i = 0; i < num_partitions(task); ++i) add(scratch.totals, totals(first + i), columns);
+      for (int64_t r = 0; r < a_.group; ++r) finish(scratch.totals, r, size, columns, a_.output_row(task, r));
     });
   }
 
  private:
-  /* body(task, number of the unit's first partition) for each request that has a token, and each kv head. */
+  /* A partition: number `index` of all, of the request and kv head numbered `unit`; -1: there is none. */
+  struct Place {
+    int64_t unit, index, partition;
+    Task task;
+    PartitionView<T> view;
+  };
+
+  int64_t num_partitions(const Task& task) const { return a_.end_partition(task) - a_.first_partition(task); }
+  Totals totals(int64_t index) const {
+    const int64_t size = totals_size(a_.group, a_.cache.head_size);
+    return totals_at(memory_ + index * size, a_.group, a_.cache.head_size);
+  }
+
+  /* body(task, unit, number of the unit's first partition) for each request that has a token, and each kv head. */
   template <class Body>
   void for_each_unit(Body body) const {
-    int64_t first = 0;
+    int64_t unit = 0, first = 0;
     for (int64_t r = 0; r < a_.num_requests; ++r) {
       if (a_.num_queries(r) == 0) continue;
-      for (int64_t head = 0; head < a_.cache.num_heads; ++head) {
+      for (int64_t head = 0; head < a_.cache.num_heads; ++head, ++unit) {
         const Task task = a_.whole(r, head);
-        body(task, first);
-        first += a_.end_partition(task) - a_.first_partition(task);
+        body(task, unit, first);
+        first += num_partitions(task);
       }
     }
   }
-
-  /* A row's state: outputs[D], largest, sum, and padding to a whole vector. */
-  float* memory(int64_t index, int64_t row) const {
-    return memory_ + index * state_size(a_.group, a_.cache.head_size) + row * (a_.cache.head_size + kLanes);
-  }
-  RowState state(int64_t index, int64_t row) const {
-    float* outputs = memory(index, row);
-    return {outputs[a_.cache.head_size], outputs[a_.cache.head_size + 1], outputs};
+  int64_t num_units() const {
+    int64_t count = 0;
+    for_each_unit([&](const Task&, int64_t, int64_t) { ++count; });
+    return count;
   }
 
-  void compute_partition(const Task& task, int64_t partition, int64_t index, const Scratch& scratch) const {
+  Place find(int64_t index) const {
+    Place place = {-1, index, 0, {}, {}};
+    for_each_unit([&](const Task& task, int64_t unit, int64_t first) {
+      if (index < first || index >= first + num_partitions(task)) return;
+      place.unit = unit;
+      place.partition = a_.first_partition(task) + index - first;
+      place.task = task;
+      place.view = a_.view(task, place.partition);
+    });
+    return place;
+  }
+
+  /* A partition's columns onto those of the partitions before. */
+  void add(const Totals& totals, const Totals& part, Range columns) const {
     const int64_t size = a_.cache.head_size;
-    const PartitionView<T> view = a_.view(task, partition);
-    for (int64_t r = 0; r < a_.group; r += kTileRows) {
-      Tile tile;
-      make_tile(a_, task, r, a_.group, partition, &tile);
-      tile.queries = scratch.queries;
-      tile.outputs = scratch.outputs;
-      a_.pack(task, r, tile.num_rows, scratch.queries);
-      attend(view, tile, a_.scale, a_.softcap);
-      for (int m = 0; m < tile.num_rows; ++m) {
-        float* out = memory(index, r + m);
-        for (int64_t d = 0; d < size; d += kLanes) store(out + d, load(tile.outputs + m * size + d));
-        out[size] = tile.largest[m];
-        out[size + 1] = tile.sum[m];
+    for (int64_t first = 0; first < a_.group; first += kLanes) {
+      const int num_rows = int(smaller(kLanes, a_.group - first));
+      Rescaling rescaling;
+      rescale(num_rows, {nullptr, totals.largest + first, totals.sum + first}, part.largest + first, part.sum + first,
+              &rescaling);
+      for (int m = 0; m < num_rows; ++m) {
+        const int64_t row = (first + m) * size;
+        for (int64_t d = columns.begin; d < columns.end; d += kLanes) {
+          add_part(totals.outputs + row + d, load(part.outputs + row + d), rescaling, m);
+        }
       }
     }
   }
@@ -344,7 +348,7 @@ inline int64_t paged_attention_workspace(const PxCall* call, int32_t num_threads
   const int64_t heads = k.shape[1], group = q.shape[1] / heads, head_size = q.shape[2];
   const int64_t units = smaller(block_table.shape[0] * heads, 2 * num_threads);
   const int64_t partitions = divide_up(block_table.shape[1] * k.shape[3], kPartition);
-  const int64_t shared = units * partitions * group * (head_size + kLanes) * int64_t(sizeof(float));
+  const int64_t shared = units * partitions * totals_size(group, head_size) * int64_t(sizeof(float));
   return num_threads * Scratch::size(rows_per_task(group), head_size) * int64_t(sizeof(float)) +
          smaller(shared, kMaxSharedBytes);
 }
@@ -365,7 +369,7 @@ inline int32_t attend_all(const PxCall* call, const PxThread* thread) {
     const SharedPartitions<T> partitions(a, shared);
     partitions.compute(thread, scratch);
     thread->barrier(thread);
-    partitions.merge_all(thread);
+    partitions.put_together(thread, scratch);
   } else {
     run_tasks(a, thread, scratch);
   }
