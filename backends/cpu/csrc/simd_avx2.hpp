@@ -14,8 +14,8 @@ namespace perfx {
 namespace PERFX_VARIANT {
 
 constexpr int kLanes = 16;
-constexpr int kTileRows = 4;
-constexpr int kTileVectors = 4;
+constexpr int kTileRows = 6;
+constexpr int kTileVectors = 6;
 constexpr int kDoubleLanes = 8;
 constexpr int kProductRows = 6;
 constexpr int kProductVectors = 1;
