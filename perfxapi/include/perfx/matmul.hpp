@@ -4,7 +4,7 @@
  * - a matrix of contiguous rows by one column: matmul_vector.hpp;
  * - very few rows by a matrix whose columns are contiguous (or the other way round): squares are transposed in
  * registers (multiply_turned in matmul_tile.hpp);
- * - up to kSkinny of them: the tall operand is read in place, the other one is packed: matmul_skinny.hpp;
+ * - up to kInPlaceRows of them: the tall operand is read in place, the other one is packed: matmul_skinny.hpp;
  * - all others: both operands are packed.
  *
  * Where both are packed, the narrow operand is packed as a whole (a part of it, where it is large), shared by all

@@ -20,6 +20,8 @@ constexpr int64_t kSkinny = 192;
  * of the other one that stay there as a whole. */
 constexpr int64_t kSkinnyTiles = 8;
 constexpr int64_t kSkinnyBytes = int64_t(1) << 19;
+/* At most so many rows of the other operand: beyond them the tall one is read often enough to pay for packing it. */
+constexpr int64_t kInPlaceRows = 64;
 /* Slack behind each packed area: a vector may be stored where a part of it was meant. */
 constexpr int64_t kSlack = 256;
 
@@ -64,7 +66,7 @@ struct Problem {
   /* Is the wide operand transposed in registers? Worth it for very few rows of the other one. */
   bool is_turned() const { return narrow.size <= kFewRows && wide.depth == 1; }
   /* Is the tall operand read in place, and broadcast? */
-  bool is_skinny() const { return !is_turned() && few.size <= kSkinny && tall.depth == 1; }
+  bool is_skinny() const { return !is_turned() && few.size <= kInPlaceRows && tall.depth == 1; }
 
   /* Lanes of a block of the wide operand: one block of kDepthBlock of them stays in the second cache. */
   int64_t wide_block() const {
@@ -94,7 +96,7 @@ template <class T>
 struct Layout {
   Layout(int64_t m, int64_t n, int64_t k) {
     const int64_t depth = smaller(k, kDepth), rows = larger(narrow_block<T>(m, depth), narrow_block<T>(n, depth));
-    const int64_t few = smaller(round_up(smaller(m, n), lanes_of<T>()), kSkinny);
+    const int64_t few = smaller(round_up(smaller(m, n), lanes_of<T>()), kInPlaceRows);
     narrow_bytes = round_up(depth * larger(rows, few) * int64_t(sizeof(T)) + kSlack, kCacheLine);
     wide_bytes = panel_lanes<T>() * 15 * smaller(round_up(depth, lanes_of<T>()), kDepthBlock) * int64_t(sizeof(T));
     wide_bytes += kSlack;
