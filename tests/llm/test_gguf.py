@@ -283,10 +283,10 @@ BAD_FILES = {
 def test_bad_files_are_refused_at_their_place(tmp_path: Path, case: str) -> None:
     content, message = BAD_FILES[case]
     path = save(tmp_path, content)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(FileFormatError, match=message) as caught:
         GGUFFile.open(path)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert str(path) in str(caught.value)
     assert len(caught.value.problem) < 500
 
@@ -444,9 +444,9 @@ def test_many_awkward_strings_take_less_than_a_second(tmp_path: Path, text: byte
     path = save(tmp_path, build(pairs))
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         strings = GGUFFile.open(path).metadata.strings("a")
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert strings[count - 1].encode() == text
     assert min(times) < 1
 

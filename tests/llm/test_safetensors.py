@@ -180,10 +180,10 @@ def test_bad_index(tmp_path: Path, weight_map: object, message: str) -> None:
 )
 def test_bad_header(tmp_path: Path, header: object, data_bytes: int, message: str) -> None:
     path = write(tmp_path / "a.safetensors", header, bytes(data_bytes))
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(FileFormatError, match=message) as caught:
         SafetensorsFile.open(path)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert str(path) in str(caught.value)
     assert len(caught.value.problem) < 1000
 

@@ -163,10 +163,10 @@ def test_malformed_vocabularies_are_refused(vocabulary: files.Vocabulary, tmp_pa
         (_broken(vocabulary, tokens=[], types=[], scores=[]), "scores.*missing"),
     ]
     for number, (broken, message) in enumerate(cases):
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(FileFormatError, match=message):
             broken.load(tmp_path / f"{number}.gguf", *IDS)
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
 
 
 def test_malformed_metadata_is_refused(vocabulary: files.Vocabulary, tmp_path: Path) -> None:
