@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import OURS, PERFXLM, PerfXLM
+from bench.contenders import PERFXLM
 from bench.parts.settings import Settings
 from bench.process import run
 from bench.session import Session
@@ -15,14 +15,10 @@ from bench.session import Session
 WINDOW = 256
 """Tokens of a text that are read as one, so that they fit any engine's batch."""
 
-FORMATS = ("int16", "int8")
-"""Our activation formats; the first is the default."""
-
 
 def measure(settings: Settings) -> dict[str, Any]:
     """On the text, and on the reference that was given."""
-    ours = [PerfXLM(f"{OURS}, {name}", (*settings.ours.options, "--activation-format", name)) for name in FORMATS]
-    session = Session([*ours, *settings.session.contenders[1:]], 1, settings.log)
+    session = replace(settings.session, rounds=1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         references = {settings.text.name: make_reference(settings.model.name, settings.text, Path(folder) / "text.npz")}
