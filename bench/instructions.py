@@ -90,7 +90,7 @@ def count(case: Case, valgrind: str, program: Path) -> int:
     return round(int(total.group(1)) / case.calls)
 
 
-def measure() -> dict[str, Any]:
+def record() -> dict[str, Any]:
     """What is recorded: for each case its sizes and instructions."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
@@ -100,6 +100,12 @@ def measure() -> dict[str, Any]:
     for kernel in kernels:
         del kernel["calls"]
     return {"variant": VARIANT, "threads": 1, "kernels": kernels}
+
+
+def measure() -> list[dict[str, Any]]:
+    """A row for each kernel. Raises as `record` does."""
+    found = record()
+    return [{**kernel, "variant": found["variant"]} for kernel in found["kernels"]]
 
 
 def compare(found: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
@@ -124,7 +130,7 @@ def main() -> int:
     options.add_argument("--check", action="store_true", help="compare with the record, more than 2%% above it fails")
     given = options.parse_args()
     try:
-        found = measure()
+        found = record()
     except CannotCountError as error:
         print(f"bench.instructions: {error}", file=sys.stderr)
         return 2
