@@ -162,7 +162,7 @@ class Metadata(Mapping[str, Any]):
     path: str | os.PathLike[str]
     values_by_key: Mapping[str, Any] = field(repr=False)
     offsets: Mapping[str, int] = field(repr=False)
-    release: Callable[[], None] = field(default=lambda: None, repr=False)
+    release: Callable[[], None] = field(repr=False)
     """Says that the arrays are not needed for now: their pages leave memory, and come back if touched."""
 
     def __getitem__(self, key: str) -> Any:
