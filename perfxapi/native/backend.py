@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perfxapi.allocator import HostAllocator, SlabAllocator
+from perfxapi.allocator import HostAllocator, LargePageAllocator, SlabAllocator
 from perfxapi.backend import Launcher, OpCall, PlannedCall
 from perfxapi.device import Device
 from perfxapi.errors import InvalidArgumentError, KernelError
@@ -41,7 +41,7 @@ class NativeBackend(NativeCalls):
         self._pool: Any = None
         self._num_threads = _requested_threads or settings().num_threads or usable_processors()
         self._workspace: Any = HostAllocator().allocate(1 << 16)
-        self._weights = SlabAllocator(HostAllocator())
+        self._weights = SlabAllocator(LargePageAllocator())
 
     def devices(self) -> Sequence[Device]:
         """The processor."""

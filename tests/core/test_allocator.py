@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from perfxapi.allocator import (
     ALIGNMENT,
     HostAllocator,
+    LargePageAllocator,
     LimitAllocator,
     PoolAllocator,
     SlabAllocator,
@@ -93,7 +95,7 @@ def test_slabs_are_shared_and_go_with_the_last_of_their_allocations() -> None:
     assert all(start % ALIGNMENT == 0 for start in starts)
     assert starts == [starts[0], starts[0] + 128, starts[0] + 192, starts[0] + 1216]
     assert upstream.statistics.num_allocations == 1
-    assert slabs.allocate(1025).nbytes == 1025, "too large to share"
+    assert slabs.allocate(4097).nbytes == 4097, "larger than a slab"
     assert [slabs.allocate(1000).nbytes for _ in range(3)] == [1000] * 3
     assert upstream.statistics.num_allocations == 3, "the slab was full"
     for value, array in enumerate(small):
@@ -108,16 +110,26 @@ def test_untouched_zeros_cost_memory_page_by_page() -> None:
     zeros = untouched_zeros(64 << 20)
     assert zeros.nbytes == 64 << 20 and zeros.flags.writeable and not zeros[:: 1 << 16].any()
     zeros[20 << 20] = 1
+    assert _memory_region(zeros)["AnonHugePages"] == "0 kB"
+
+
+def test_large_pages_start_at_one_and_are_asked_for() -> None:
+    storage = LargePageAllocator().allocate((4 << 20) + 100)
+    assert storage.nbytes == (4 << 20) + 100 and storage.flags.writeable
+    assert storage.__array_interface__["data"][0] % (2 << 20) == 0
+    if Path("/sys/kernel/mm/transparent_hugepage").exists():
+        assert "hg" in _memory_region(storage)["VmFlags"].split()
+
+
+def _memory_region(array: Any) -> dict[str, str]:
+    """What the operating system says of the region of memory where an array lies."""
     status = Path("/proc/self/smaps")
     if not status.exists():
         pytest.skip("no /proc/self/smaps here")
-    address = zeros.__array_interface__["data"][0]
-    # what lies beside it may have become one region with it
-    regions = re.finditer(
-        r"^([0-9a-f]+)-([0-9a-f]+) .*?^AnonHugePages:\s+(\d+) kB", status.read_text(), re.MULTILINE | re.DOTALL
-    )
-    huge = [int(found[3]) for found in regions if int(found[1], 16) <= address < int(found[2], 16)]
-    assert huge == [0]
+    address = array.__array_interface__["data"][0]
+    regions = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) .*\n((?:\w+:.*\n)+)", status.read_text(), re.MULTILINE)
+    (fields,) = [text for first, end, text in regions if int(first, 16) <= address < int(end, 16)]
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in fields.splitlines())}
 
 
 @pytest.mark.parametrize("nbytes", [1 << 62, 1 << 80])
