@@ -16,7 +16,7 @@ namespace PERFX_VARIANT {
 namespace linear {
 
 constexpr int64_t kExpandedBytes = 256 << 10; /* expanded weights of one chunk */
-constexpr int64_t kMaxTilesPerChunk = 64;
+constexpr int64_t kChunkBytes = 256 << 10;    /* weights that are claimed at once for one token, at most */
 constexpr int kMaxGroup = 12;
 
 /* How one weight is multiplied in one call. */
@@ -39,12 +39,12 @@ class Product {
   int64_t num_blocks() const { return num_blocks_; }
   int64_t tile_bytes() const { return tile_bytes_; }
   /* Bytes a thread needs for one chunk's expanded tiles. */
-  int64_t scratch_bytes() const { return expands_ ? tiles_in_cache() * tile_bytes_ : 0; }
+  int64_t scratch_bytes() const { return expands_ ? tiles_in(kExpandedBytes) * tile_bytes_ : 0; }
 
   /* Tiles that are claimed at once: enough to be worth it, few enough that threads end together. */
   int64_t tiles_per_chunk(int64_t total_tiles, int32_t num_threads) const {
     const int64_t fair = larger<int64_t>(1, total_tiles / (int64_t{many_ ? 4 : 8} * num_threads));
-    return smaller(fair, many_ ? tiles_in_cache() : kMaxTilesPerChunk);
+    return smaller(fair, tiles_in(many_ ? kExpandedBytes : kChunkBytes));
   }
 
   /* Where tiles first .. last - 1 can be read from; puts them in `scratch` if they are to be expanded. */
@@ -71,7 +71,7 @@ class Product {
   }
 
  private:
-  int64_t tiles_in_cache() const { return larger<int64_t>(1, kExpandedBytes / larger<int64_t>(1, tile_bytes_)); }
+  int64_t tiles_in(int64_t bytes) const { return larger<int64_t>(1, bytes / larger<int64_t>(1, tile_bytes_)); }
 
   Weight weight_;
   ActivationFormat format_;
@@ -229,11 +229,12 @@ int32_t run_linear(const PxCall* call, const PxThread* thread) {
   const Activations<Target> x = prepare_activations(call, thread, workspace, format);
   const int num_weights = call->num_inputs - 1;
   Product<Target> products[PERFX_MAX_OPERANDS][1];
-  int64_t total = 0, chunk = kMaxTilesPerChunk;
+  int64_t total = 0;
   for (int i = 0; i < num_weights; ++i) {
     products[i][0] = {call->operands[1 + i], format, tokens};
     total += products[i][0].weight().num_tiles();
   }
+  int64_t chunk = total;
   for (int i = 0; i < num_weights; ++i) chunk = smaller(chunk, products[i][0].tiles_per_chunk(total, thread->count));
   for (int64_t begin; (begin = perfx_claim(thread, 0, chunk)) < total;) {
     int64_t base = 0;

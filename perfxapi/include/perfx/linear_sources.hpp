@@ -110,7 +110,7 @@ inline void load_groups(const Byte* groups, typename Simd::Codes* codes) {
 /* Asks for what will be read kAhead bytes after `bytes` bytes at `from`: the hardware's own prefetching ends at each
  * page. */
 inline void prefetch(const Byte* from, int bytes) {
-  constexpr int kAhead = 2048;
+  constexpr int kAhead = 4096;
   for (int i = 0; i < bytes; i += int(kCacheLine)) __builtin_prefetch(from + kAhead + i);
 }
 
