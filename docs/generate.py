@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 import perfxapi_backend_cpu
+from perfxapi.conformance import PROFILES, Profile
 from perfxapi.native import NativeLibrary
 from perfxapi.ops.spec import OpSpec, all_ops
 from perfxapi.settings_model import Settings, variable_of
@@ -107,16 +108,32 @@ def op_row(spec: OpSpec, kernels: dict[str, set[str]]) -> list[str]:
     source = spec.infer.__module__ if spec.infer.__module__ != "perfxapi.ops.spec" else spec.samples.__module__
     mutated = [spec.inputs[index] for index in spec.mutates]
     inputs = ", ".join(name + (" (written)" if name in mutated else "") for name in spec.inputs)
-    return [f"`{spec.name}`", inputs, ", ".join(attributes), native, f"`{source.replace('.', '/')}.py`"]
+    required = ", ".join(profile.name for profile in PROFILES.values() if spec.name in profile.required)
+    return [f"`{spec.name}`", inputs, ", ".join(attributes), native, required, f"`{source.replace('.', '/')}.py`"]
 
 
 def ops() -> str:
     """docs/generated/ops.md."""
     kernels = native_kernels()
-    header = ["op", "inputs", "attributes", "kernel in the cpu backend", "spec"]
+    header = ["op", "inputs", "attributes", "kernel in the cpu backend", "required by", "spec"]
     variants = f"Variants of the cpu backend on x86-64: {', '.join(kernels)}. Every op runs on the reference backend."
     rows = [op_row(spec, kernels) for spec in sorted(all_ops(), key=lambda spec: spec.name)]
-    return "\n\n".join(["# Ops", NOTE, variants, table(header, rows)])
+    return "\n\n".join(["# Ops", NOTE, variants, table(header, rows), *profiles()])
+
+
+def profiles() -> list[str]:
+    """What the profiles of the conformance kit require."""
+    rows = [[f"`{profile.name}`", profile.summary, _dtypes_required(profile)] for profile in PROFILES.values()]
+    meaning = "`perfxapi verify BACKEND --profile NAME`: samples of these ops and dtypes may not be declined."
+    return ["## Profiles", meaning, table(["profile", "for", "required"], rows)]
+
+
+def _dtypes_required(profile: Profile) -> str:
+    """Ops by the dtypes that they share."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for op, dtypes in profile.required.items():
+        groups.setdefault(dtypes, []).append(f"`{op}`")
+    return "; ".join(f"{', '.join(found)} in {', '.join(dtypes)}" for dtypes, found in groups.items()) or "any one op"
 
 
 PAGES = {"cli.md": cli, "settings.md": settings, "ops.md": ops}

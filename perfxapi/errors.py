@@ -50,6 +50,18 @@ class KernelError(PerfXError, RuntimeError):
     """A kernel failed. Names the op, the backend and the status."""
 
 
+class CompileError(PerfXError, RuntimeError):
+    """The source of a custom kernel did not become a library: it does not compile, or there is no compiler.
+
+    The message names the kernels and the first line at fault. `output` is all that the compiler said, `command` how it
+    was called; both are empty where there is no compiler.
+    """
+
+    def __init__(self, name: str, problem: str, output: str = "", command: str = "") -> None:
+        self.output, self.command = output, command
+        super().__init__(f"{name}: {problem}")
+
+
 class OutOfMemoryError(PerfXError, MemoryError):
     """An allocation went past a device's memory or a set limit. Says how much was asked for and what is in use."""
 

@@ -111,6 +111,9 @@ def _register(plugin: object, status: PluginStatus) -> None:
 
 
 def _register_op(status: PluginStatus, spec: OpSpec) -> None:
+    from perfxapi.custom import check_signature
+
+    check_signature(spec.reference, spec)
     register_op(spec)
     status.ops.append(spec.name)
 

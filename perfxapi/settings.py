@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -18,3 +20,8 @@ def settings() -> Settings:
     from perfxapi.settings_model import read_settings
 
     return read_settings()
+
+
+def cache_folder() -> Path:
+    """The folder of this user for what can be made again: perfxapi in $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfxapi"

@@ -40,6 +40,7 @@ class Settings(BaseModel):
     spin_us: int = Field(200, ge=0, le=1_000_000, description="Microseconds that idle threads spin before they sleep.")
     tune: bool = Field(True, description="Measure which kernel is quickest where a backend offers several.")
     tuning_file: str = Field("", description="File of measured choices; empty: one in the user's cache folder.")
+    kernel_folder: str = Field("", description="Folder of compiled custom kernels; empty: one in the user's cache.")
     affinity: Numbers = Field((), description="Processor of each pool thread, comma-separated; empty: no affinity.")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from perfxapi.backend import Kernel, OpCall
 from perfxapi.memory import View
 from perfxapi.ops.spec import OpSpec, TensorSpec
-from perfxapi.settings import settings
+from perfxapi.settings import cache_folder, settings
 
 _VERSION = 1
 _LEAST_FLOPS = 1 << 18
@@ -87,8 +87,7 @@ class Tuner:
         """The file: the setting's, else one a machine in the user's cache folder."""
         if settings().tuning_file:
             return Path(settings().tuning_file)
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return folder / "perfxapi" / f"tuning-{platform.node() or 'machine'}-{platform.machine()}.json"
+        return cache_folder() / f"tuning-{platform.node() or 'machine'}-{platform.machine()}.json"
 
     def quickest(self, kernels: Sequence[Kernel], call: OpCall, circumstances: str) -> Kernel:
         """The quickest of some kernels that accept the call: known, or measured now. Operands are valid where they run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +12,24 @@ import numpy.typing as npt
 
 from perfxapi import dtypes
 from perfxapi.backend import OpCall
+from perfxapi.conformance.report import PLAIN
 from perfxapi.dispatch import infer
 from perfxapi.dtypes import DType, dtype_of
 from perfxapi.memory import HOST, Buffer, View
 from perfxapi.ops.spec import BFloat16Array, OpSpec, QuantizedArray, Sample, all_ops
 
+_PADDING = 3
 _HOSTILE_NUMBERS = (-7, 1 << 20, -(1 << 31), (1 << 31) - 1)
 Bytes = npt.NDArray[np.uint8]
 Place = Callable[[int], Bytes]
 """Gives host memory of so many bytes."""
 
-ARRANGEMENTS = ("contiguous", "variable weights", "padded rows", "reversed rows")
+ARRANGEMENTS = (PLAIN, "variable weights", "padded rows", "reversed rows", "column order")
+"""Operands contiguous with constant weights; the same with weights that are not constants; activations with gaps
+between their rows; activations with their first axis backwards; activations whose columns are contiguous.
+"""
 HOSTILE = "hostile indices"
 """One index is far out of range: a kernel must refuse what the reference refuses, before it writes anything."""
-"""Operands contiguous with constant weights; the same with weights that are not constants; activations with gaps
-between their rows; activations with their first axis backwards.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def _hostile_samples(spec: OpSpec) -> Iterator[Sample]:
 
 def _applies(spec: OpSpec, sample: Sample, arrangement: str) -> bool:
     inputs = enumerate(sample.inputs)
-    if arrangement == "contiguous":
+    if arrangement == PLAIN:
         return True
     if arrangement == "variable weights":
         weights = [value for index, value in inputs if spec.is_weight(index)]
@@ -117,7 +120,7 @@ def build_call(case: Case, place: Place, space: str = HOST) -> OpCall:
 def _view(case: Case, index: int, value: Any, place: Place) -> View:
     dtype, stored, shape = storage_of(value)
     constant = case.spec.is_weight(index) and case.arrangement != "variable weights"
-    if case.arrangement in ("padded rows", "reversed rows") and _is_movable(case.spec, index, value):
+    if case.arrangement in _REARRANGED and _is_movable(case.spec, index, value):
         return _rearranged(stored, dtype, case.arrangement, place)
     memory = place(stored.nbytes)
     memory[:] = np.ascontiguousarray(stored).reshape(-1).view(np.uint8)
@@ -137,12 +140,20 @@ def _as_state(view: View, space: str) -> View:
 
 
 def _rearranged(stored: npt.NDArray[Any], dtype: DType, arrangement: str, place: Place) -> View:
-    """The same elements in a larger or a backward array; what is not theirs is NaN (or the largest number)."""
-    shape = stored.shape if arrangement == "reversed rows" else (*stored.shape[:-1], stored.shape[-1] + 3)
-    memory = place(int(np.prod(shape)) * stored.itemsize)
-    whole = memory.view(stored.dtype).reshape(shape)
-    whole[...] = np.nan if stored.dtype.kind in "fc" else np.iinfo(stored.dtype).max
-    part = whole[::-1] if arrangement == "reversed rows" else whole[..., : stored.shape[-1]]
+    """The same elements with gaps between their rows, backward, or column by column."""
+    whole_shape, part_of = _REARRANGED[arrangement]
+    shape = whole_shape(stored.shape)
+    memory = place(math.prod(shape) * stored.itemsize)
+    part = part_of(memory.view(stored.dtype).reshape(shape))
     part[...] = stored
     offset = part.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
     return View(Buffer.from_host(memory), dtype, part.shape, part.strides, offset)
+
+
+_Shape = tuple[int, ...]
+_REARRANGED: dict[str, tuple[Callable[[_Shape], _Shape], Callable[[npt.NDArray[Any]], npt.NDArray[Any]]]] = {
+    "padded rows": (lambda shape: (*shape[:-1], shape[-1] + _PADDING), lambda whole: whole[..., :-_PADDING]),
+    "reversed rows": (lambda shape: shape, lambda whole: whole[::-1]),
+    "column order": (lambda shape: (*shape[:-2], shape[-1], shape[-2]), lambda whole: whole.swapaxes(-1, -2)),
+}
+"""For each arrangement: the shape of the whole array in memory, and the part of it that the operand is."""

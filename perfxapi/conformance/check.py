@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from perfxapi import dtypes
 from perfxapi.backend import OpCall
 from perfxapi.conformance.cases import HOSTILE, Case, build_call, storage_of
 from perfxapi.conformance.compare import compare, relative_error, tolerance_of
-from perfxapi.conformance.guard import guarded
+from perfxapi.conformance.guard import ZONE, GuardedMemory, mark
 from perfxapi.conformance.report import Outcome
 from perfxapi.device import Device
 from perfxapi.dispatch import attempt, candidates, choices, describe_failure
 from perfxapi.errors import InvalidArgumentError
-from perfxapi.memory import HOST, View
+from perfxapi.memory import HOST, Buffer, View, memory_space
 from perfxapi.ops.spec import BFloat16Array, QuantizedArray
 
 Values = npt.NDArray[Any]
@@ -25,19 +24,60 @@ Values = npt.NDArray[Any]
 
 def check_case(case: Case, backend: str, device: Device) -> Outcome:
     """Runs a case by a kernel of `backend` on `device` and compares results, written operands and untouched ones."""
-    call = build_call(case, partial(guarded, guard_after=case.number % 2 == 0), device.memory_space)
+    memory, space = _Memory(case), device.memory_space
+    call = build_call(case, memory.place, space)
     choice = next((choice for choice in choices(call, device) if choice.backend == backend), None)
     if choice is None:
         return _outcome(case, "declined", _why_declined(call, backend, device))
+    memory.watch(call, space)
     try:
         failure = attempt(case.spec, call, device, choice)
     except InvalidArgumentError as error:
         failure = error
+    if damage := memory.damage(call, space):
+        return _outcome(case, "wrong", f"it writes out of range: {damage}")
     if case.arrangement == HOSTILE and _is_refused(case, call):
         return _refused(case, call, failure)
     if failure is not None:
         return _outcome(case, "error", describe_failure(failure))
-    return _compared(case, call)
+    return _compared(case, call, space)
+
+
+class _Memory:
+    """The memory of one case: guarded on the host; in the memory of another device, results end in a zone that is
+    compared after the call.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case, self._guards = case, list[GuardedMemory]()
+
+    def place(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """Memory for the next operand."""
+        number = len(self._guards)
+        self._guards.append(GuardedMemory(nbytes, guard_after=self._case.number % 2 == 0, number=number))
+        return self._guards[-1].data
+
+    def watch(self, call: OpCall, space: str) -> None:
+        """Prepares for the launch."""
+        for guard, view in zip(self._guards, call.inputs, strict=False):
+            guard.watch_gaps(view)
+        for number, view in enumerate(call.outputs if space != HOST else ()):
+            view.buffer = Buffer.from_host(mark(view.nbytes + ZONE, number))
+            view.buffer.validate(space)
+
+    def damage(self, call: OpCall, space: str) -> str | None:
+        """What the launch has written outside of its operands, and of which."""
+        names = [self._case.spec.input_name(index) for index in range(len(call.inputs))]
+        names += [f"output {index}" for index in range(len(call.outputs))]
+        for name, guard in zip(names, self._guards, strict=True):
+            if problem := guard.damage():
+                return f"{name}: {problem}"
+        for number, view in enumerate(call.outputs if space != HOST else ()):
+            expected = mark(view.nbytes + ZONE, number)[view.nbytes :]
+            changed = np.flatnonzero(_bytes_in(view.buffer, space)[view.nbytes :] != expected)
+            if changed.size:
+                return f"output {number}: past its end: {changed.size} bytes, the nearest {changed[0] + 1} away"
+        return None
 
 
 def _outcome(case: Case, status: str, detail: str, error: float = 0.0) -> Outcome:
@@ -71,7 +111,7 @@ def _refused(case: Case, call: OpCall, failure: Exception | None) -> Outcome:
     return _outcome(case, "ok", describe_failure(failure))
 
 
-def _compared(case: Case, call: OpCall) -> Outcome:
+def _compared(case: Case, call: OpCall, space: str) -> Outcome:
     operands = [reference_copy(value) for value in case.sample.inputs]
     with np.errstate(all="ignore"):
         results = case.spec.reference(*operands, **call.attributes)
@@ -82,7 +122,7 @@ def _compared(case: Case, call: OpCall) -> Outcome:
     pairs += [(case.spec.input_name(index), view, operands[index]) for index, view in enumerate(call.inputs)]
     error = 0.0
     for name, view, wanted in pairs:
-        got, want = read(view), wanted.raw if isinstance(wanted, QuantizedArray) else np.asarray(wanted)
+        got, want = read(view, space), wanted.raw if isinstance(wanted, QuantizedArray) else np.asarray(wanted)
         written = name.startswith("output") or any(view is call.inputs[index] for index in case.spec.mutates)
         tolerance = tolerance_of(case.spec.tolerance, view.dtype) if written else 0.0
         mismatch = compare(got, want, tolerance)
@@ -102,7 +142,17 @@ def reference_copy(value: Any) -> Any:
     return np.array(storage_of(value)[1])
 
 
-def read(view: View) -> Values:
-    """The elements of a view, from wherever they are."""
-    values = view.host() if view.buffer.home in (None, HOST) else view.over(view.buffer.fetch([view.extent])[0])
+def read(view: View, space: str = HOST) -> Values:
+    """The elements of a view: from its home, or from `space` where that holds a valid copy."""
+    home = view.buffer.home in (None, HOST)
+    values = view.over(_bytes_in(view.buffer, space) if home else view.buffer.fetch([view.extent])[0])
     return dtypes.bfloat16_to_float32(values) if view.dtype is dtypes.bfloat16 else values
+
+
+def _bytes_in(buffer: Buffer, space: str) -> npt.NDArray[np.uint8]:
+    """The bytes of a buffer as they are in `space`; the host's where `space` has no valid copy."""
+    if space == HOST or space not in buffer.valid_spaces:
+        return np.asarray(buffer.readable(HOST)[0])
+    copy = np.empty(buffer.nbytes, np.uint8)
+    memory_space(space).read(buffer.readable(space)[0], 0, copy)
+    return copy

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from perfxapi.conformance.profiles import Profile
 from perfxapi.tables import text_table
 
 FAILURES = ("wrong", "error", "crashed", "hung")
+PLAIN = "contiguous"
+"""The arrangement in which a sample stands in memory as it comes."""
 _SHORT = {"wrong": "WRONG", "error": "ERROR", "crashed": "CRASHED", "hung": "HUNG"}
 
 
@@ -29,20 +32,49 @@ class Outcome:
 
 
 class Report:
-    """All outcomes of one backend. `str(report)` is the support matrix; `to_json()` has everything."""
+    """All outcomes of one backend. `str(report)` is the support matrix; `to_json()` has everything.
 
-    def __init__(self, backend: str, device: str, outcomes: Iterable[Outcome]) -> None:
-        self.backend, self.device, self.outcomes = backend, device, list(outcomes)
+    With a profile, what it requires and the backend declines is in `missing`.
+    """
+
+    def __init__(self, backend: str, device: str, outcomes: Iterable[Outcome], profile: Profile | None = None) -> None:
+        self.backend, self.device, self.outcomes, self.profile = backend, device, list(outcomes), profile
 
     @property
     def failures(self) -> list[Outcome]:
         """Cases that were accepted and then went wrong."""
         return [outcome for outcome in self.outcomes if outcome.status in FAILURES]
 
+    @property
+    def missing(self) -> list[Outcome]:
+        """Samples that were declined and that the profile requires."""
+        required = self.profile.requires if self.profile is not None else lambda op, dtype: False
+        return [o for o in self._samples() if o.status == "declined" and required(o.op, o.dtype)]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed, nothing is missing, and, under a profile, something was run at all."""
+        ran = self.profile is None or self.native_samples()[0] > 0
+        return ran and not self.failures and not self.missing
+
+    def _samples(self, op: str | None = None) -> list[Outcome]:
+        """The samples as they stand in memory, in no other arrangement."""
+        return [o for o in self.outcomes if o.arrangement == PLAIN and op in (None, o.op)]
+
+    def native_samples(self, op: str | None = None) -> tuple[int, int]:
+        """How many samples (of one op, or of all) the backend's own kernels run, of how many."""
+        plain = self._samples(op)
+        return sum(outcome.status != "declined" for outcome in plain), len(plain)
+
+    def native_ops(self) -> tuple[int, int]:
+        """How many ops the backend has kernels of its own for that run at least one sample, of how many."""
+        plain = self._samples()
+        return len({o.op for o in plain if o.status != "declined"}), len({o.op for o in plain})
+
     def share(self, op: str | None = None) -> float:
         """The part of the samples (of one op, or of all) that the backend's own kernels run, as it stands in memory."""
-        plain = [o for o in self.outcomes if o.arrangement == "contiguous" and op in (None, o.op)]
-        return sum(outcome.status != "declined" for outcome in plain) / len(plain) if plain else 0.0
+        ran, count = self.native_samples(op)
+        return ran / count if count else 0.0
 
     def cell(self, op: str, dtype: str) -> str:
         """One cell of the matrix: what failed, "yes", how many samples of how many, "no", or nothing to test."""
@@ -50,7 +82,7 @@ class Report:
         failed = [outcome.status for outcome in found if outcome.status in FAILURES]
         if failed:
             return _SHORT[failed[0]]
-        plain = [outcome.status for outcome in found if outcome.arrangement == "contiguous"]
+        plain = [outcome.status for outcome in found if outcome.arrangement == PLAIN]
         passed = plain.count("ok")
         if not plain:
             return ""
@@ -60,19 +92,32 @@ class Report:
         ops = list(dict.fromkeys(outcome.op for outcome in self.outcomes))
         kinds = list(dict.fromkeys(outcome.dtype for outcome in self.outcomes))
         rows = [[op, *(self.cell(op, kind) for kind in kinds), f"{self.share(op):.0%}"] for op in ops]
-        summary = (
-            f"{self.backend} on {self.device}: {len(self.outcomes)} cases, {len(self.failures)} failed, "
-            f"{self.share():.0%} of the samples run by its own kernels"
-        )
-        return "\n".join([text_table(["op", *kinds, "own kernels"], rows), "", summary])
+        return "\n".join([text_table(["op", *kinds, "own kernels"], rows), "", self.summary()])
+
+    def summary(self) -> str:
+        """How many cases there were, how many failed, the native share, and what the profile misses."""
+        (ops, all_ops), (samples, all_samples) = self.native_ops(), self.native_samples()
+        lines = [
+            f"{self.backend} on {self.device}: {len(self.outcomes)} cases, {len(self.failures)} failed",
+            f"own kernels: {ops} of {all_ops} ops, {samples} of {all_samples} samples ({self.share():.0%})",
+        ]
+        if self.profile is not None:
+            missing = f"{len(self.missing)} samples missing" if samples else "none of its own kernels ran"
+            lines.append(f"profile {self.profile.name}: {'passed' if self.passed else f'not passed, {missing}'}")
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON values."""
         return {
             "backend": self.backend,
             "device": self.device,
+            "profile": self.profile.name if self.profile is not None else None,
+            "passed": self.passed,
             "num_cases": len(self.outcomes),
             "num_failures": len(self.failures),
+            "native_ops": self.native_ops(),
+            "native_samples": self.native_samples(),
             "share": self.share(),
+            "missing": [asdict(outcome) for outcome in self.missing],
             "outcomes": [asdict(outcome) for outcome in self.outcomes],
         }

@@ -16,7 +16,9 @@ from typing import Any
 from perfxapi.backend import REGISTRY
 from perfxapi.conformance.cases import all_cases
 from perfxapi.conformance.check import check_case
+from perfxapi.conformance.profiles import profile_named
 from perfxapi.conformance.report import Outcome, Report
+from perfxapi.custom import THIS_PROGRAM
 from perfxapi.device import Device, parse_device_name
 from perfxapi.errors import DeviceUnavailableError, InvalidArgumentError, KernelError
 from perfxapi.ops.spec import op_spec
@@ -27,16 +29,33 @@ _MAX_FAILURES = 3
 """An op whose kernel crashed or hung this often is not tried further: each time costs a process."""
 
 
-def verify(target: str, ops: Sequence[str] | None = None, *, seconds: float = 20.0) -> Report:
+def verify(
+    target: str,
+    ops: Sequence[str] | None = None,
+    *,
+    profile: str | None = None,
+    seconds: float = 20.0,
+    isolated: bool = True,
+) -> Report:
     """Checks a backend ("cpu"), one of its devices ("opencl:1"), or kernels that joined a device ("fastnorm").
 
-    `ops` limits it to some ops; `seconds` is how long one case may take. Raises DeviceUnavailableError or
-    UnknownNameError where there is no such backend, KernelError where its process does not even start.
+    `ops` limits it to some ops; `profile` ("minimal", "array", "language-model") says which may not decline their
+    samples; `seconds` is how long one case may take. Kernels that only this process knows of (`custom.add_kernels`)
+    cannot be run in another: with `isolated=False` they run here, and one that crashes ends the process.
+
+    Raises DeviceUnavailableError or UnknownNameError where there is no such backend, op or profile,
+    InvalidArgumentError for kernels of this process alone, KernelError where the child does not even start.
     """
+    required = profile_named(profile) if profile is not None else None
     backend, device = resolve(target)
     for op in ops or ():
         op_spec(op)
-    return Report(backend, str(device), _outcomes(target, ops, seconds))
+    if not isolated:
+        outcomes = (check_case(case, backend, device) for case in all_cases(ops))
+        return Report(backend, str(device), outcomes, required)
+    if any(e.manifest.name == backend and e.distribution == THIS_PROGRAM for e in REGISTRY.entries()):
+        raise InvalidArgumentError(f"{backend!r} was added by this program: verify it with isolated=False")
+    return Report(backend, str(device), _outcomes(target, ops, seconds), required)
 
 
 def resolve(target: str) -> tuple[str, Device]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +15,11 @@ from simulated import SimulatedBackend
 
 import perfxapi as px
 from perfxapi.backend import REGISTRY, Backend, BackendManifest, OpCall
-from perfxapi.conformance import Case, all_cases, check_case, compare, verify
-from perfxapi.conformance.guard import guarded
+from perfxapi.conformance import PROFILES, Case, all_cases, check_case, compare, verify
+from perfxapi.conformance.guard import GuardedMemory
 from perfxapi.conformance.report import Outcome, Report
 from perfxapi.errors import DeviceUnavailableError, UnknownNameError
+from perfxapi.memory import Buffer, View
 from perfxapi.reference_backend import ReferenceKernel
 
 
@@ -128,6 +131,64 @@ def test_a_kernel_that_takes_what_the_reference_refuses_is_found(sim: SimulatedB
     assert {o.sample for o in wrong} > {"indices holds -7", "indices holds 2147483647"}
 
 
+def test_a_write_past_the_end_on_a_device_with_its_own_memory_is_found(sim: SimulatedBackend) -> None:
+    def far(call: object) -> None:
+        view = call.outputs[0]  # type: ignore[attr-defined]
+        view.buffer.readable("sim")[0][view.nbytes + 2] = 0
+
+    planted(sim, "silu", far)
+    assert {o.detail for o in outcomes(sim, "silu")} == {
+        "it writes out of range: output 0: past its end: 1 bytes, the nearest 3 away"
+    }
+
+
+def test_an_operand_that_is_written_on_the_device_alone_is_found(sim: SimulatedBackend) -> None:
+    def scribble(call: object) -> None:
+        view = call.inputs[0]  # type: ignore[attr-defined]
+        view.over(view.buffer.readable("sim")[0])[...] = 0
+
+    planted(sim, "silu", scribble)
+    assert "x (which the op does not write): off by" in next(outcomes(sim, "silu")).detail
+
+
+def test_a_result_that_is_not_written_is_found(sim: SimulatedBackend) -> None:
+    sim.kernel("silu").launch = lambda call: None  # type: ignore[method-assign]
+    assert {o.status for o in outcomes(sim, "silu") if "(0, 4)" not in o.sample} == {"wrong"}
+
+
+# ---- profiles
+
+
+def test_profiles_name_ops_and_dtypes_that_have_samples() -> None:
+    there = {(case.spec.name, case.dtype.name) for case in all_cases()}
+    for profile in PROFILES.values():
+        assert {(op, dtype) for op, dtypes in profile.required.items() for dtype in dtypes} <= there
+
+
+def test_what_a_profile_requires_may_not_be_declined(sim: SimulatedBackend) -> None:
+    sim.kernel("tanh").refusal = "sim: tanh declines"
+    ran = list(outcomes(sim, "exp", "tanh"))
+    report = Report("sim", "sim:0", ran, PROFILES["array"])
+    assert {(o.op, o.dtype) for o in report.missing} == {("tanh", "float32")}
+    assert not report.passed
+    assert report.failures == []
+    assert Report("sim", "sim:0", ran, PROFILES["minimal"]).passed
+    assert report.native_ops() == (1, 2)
+    samples = len([case for case in all_cases(["exp"]) if case.arrangement == "contiguous"])
+    assert report.native_samples() == (samples, 2 * samples)
+    assert report.summary().splitlines()[1:] == [
+        f"own kernels: 1 of 2 ops, {samples} of {2 * samples} samples (50%)",
+        f"profile array: not passed, {len(report.missing)} samples missing",
+    ]
+
+
+def test_a_backend_that_runs_nothing_has_no_profile(sim: SimulatedBackend) -> None:
+    sim.kernel("exp").refusal = "sim: exp declines"
+    report = Report("sim", "sim:0", outcomes(sim, "exp"), PROFILES["minimal"])
+    assert not report.passed
+    assert report.summary().endswith("profile minimal: not passed, none of its own kernels ran")
+
+
 class Late(ReferenceKernel):
     """Writes, then refuses."""
 
@@ -209,11 +270,41 @@ def test_integers_must_be_equal() -> None:
 @pytest.mark.parametrize("nbytes", [0, 1, 100, 4096, 10_000])
 @pytest.mark.parametrize("guard_after", [True, False])
 def test_guarded_memory_is_memory(nbytes: int, guard_after: bool) -> None:
-    memory = guarded(nbytes, guard_after=guard_after)
-    memory[:] = 7
-    assert memory.nbytes == nbytes
-    edge = memory.__array_interface__["data"][0] + (nbytes if guard_after else 0)
+    memory = GuardedMemory(nbytes, guard_after=guard_after)
+    memory.data[:] = 7
+    assert memory.data.nbytes == nbytes
+    edge = memory.data.__array_interface__["data"][0] + (nbytes if guard_after else 0)
     assert nbytes == 0 or edge % 4096 == 0
+    assert memory.damage() is None
+
+
+@pytest.mark.parametrize(
+    ("guard_after", "distance", "said"),
+    [
+        (True, 1, "before its start: 1 bytes, the nearest 1 away"),
+        (True, 200, "before its start: 1 bytes, the nearest 200 away"),
+        (False, 1, "past its end: 1 bytes, the nearest 1 away"),
+        (False, 256, "past its end: 1 bytes, the nearest 256 away"),
+    ],
+)
+@pytest.mark.parametrize("nbytes", [0, 7, 4096])
+def test_a_mark_in_the_zone_is_found(nbytes: int, guard_after: bool, distance: int, said: str) -> None:
+    memory = GuardedMemory(nbytes, guard_after=guard_after)
+    pages = memory.data.base  # all of its pages but the inaccessible one
+    assert isinstance(pages, np.ndarray)
+    start = memory.data.__array_interface__["data"][0] - pages.__array_interface__["data"][0]
+    pages[start - distance if guard_after else start + nbytes + distance - 1] = 0
+    assert memory.damage() == said
+
+
+def test_what_lies_between_the_elements_is_watched() -> None:
+    memory = GuardedMemory(2 * 8 * 4, guard_after=True)
+    view = View(Buffer.from_host(memory.data), px.float32, (2, 5), (32, 4), 4)
+    memory.watch_gaps(view)
+    view.host()[...] = 1
+    assert memory.damage() is None
+    memory.data[26:34] = 0
+    assert memory.damage() == "between its rows: 8 bytes"
 
 
 # ---- in child processes
@@ -285,9 +376,12 @@ def verified(folder: Path, *ops: str, seconds: float = 20) -> tuple[int, Report,
 def test_writing_past_an_end_is_found_and_the_rest_is_still_checked(tmp_path: Path) -> None:
     status, report, said = verified(tmp_path, "exp", "tanh", "sigmoid")
     assert status == 1
-    # every other case has the guard at that end
-    assert [o.status for o in report.outcomes if o.op == "exp"].count("crashed") == 3, "then it is given up"
-    assert {o.detail for o in report.failures} <= {"SIGSEGV", "SIGBUS"}
+    # every other case has the inaccessible page at that end; the others have the zone
+    found = [o.status for o in report.outcomes if o.op == "exp"]
+    assert found == ["crashed", "wrong", "crashed", "wrong", "crashed"], "then it is given up"
+    ends = ("past its end", "before its start")
+    far = {f"it writes out of range: output 0: {end}: 1 bytes, the nearest 1 away" for end in ends}
+    assert {o.detail for o in report.failures} - {"SIGBUS"} == {"SIGSEGV", *far}
     assert {o.op for o in report.failures} == {"exp", "tanh"}
     assert {o.status for o in report.outcomes if o.op == "sigmoid"} == {"ok"}, "what it prints is not in the way"
     assert report.cell("exp", "float32") == "CRASHED"
@@ -324,7 +418,92 @@ def test_what_is_not_there_is_not_verified() -> None:
         verify("numpy", ["expp"])
 
 
-def test_the_cpu_backend_conforms() -> None:
-    report = verify("cpu")
-    assert [str(outcome) for outcome in report.failures] == []
+@pytest.fixture(scope="module")
+def cpu_report() -> Report:
+    return verify("cpu")
+
+
+@pytest.mark.parametrize("profile", ["array", "language-model"])
+def test_the_cpu_backend_conforms(profile: str, cpu_report: Report) -> None:
+    report = Report("cpu", cpu_report.device, cpu_report.outcomes, PROFILES[profile])
+    assert [str(outcome) for outcome in (*report.failures, *report.missing)] == []
     assert report.share() > 0.85
+
+
+# ---- a native plugin with planted faults
+
+PLANTED = """
+from perfxapi.custom import SourceKernels, kernels_manifest
+from perfxapi.hookspecs import hookimpl
+
+SOURCE = r'''
+#include <math.h>
+#include <perfx/kernel.h>
+
+static int32_t accepts(const PxCall* call) { return perfx_accept_dense(call, 1, 1, PX_FLOAT32); }
+
+#define KERNEL(NAME, VALUE, FAULT)                                      \\
+  static int32_t NAME(const PxCall* call, const PxThread* thread) {     \\
+    const float* x = (const float*)call->operands[0].data;              \\
+    float* y = (float*)call->operands[1].data;                          \\
+    const int64_t count = perfx_num_elements(&call->operands[0]);       \\
+    if (thread->index != 0) return PX_OK;                               \\
+    for (int64_t i = 0; i < count; ++i) y[i] = (float)(VALUE);          \\
+    FAULT;                                                              \\
+    return PX_OK;                                                       \\
+  }
+KERNEL(run_silu, x[i] / (1 + exp(-(double)x[i])), (void)0)
+KERNEL(run_exp, exp((double)x[i]), if (count > 16) y[count / 2] *= 1.1f)
+KERNEL(run_tanh, tanh((double)x[i]), if (count == 15 || count == 16) y[3] = NAN)
+KERNEL(run_sigmoid, 1 / (1 + exp(-(double)x[i])), if (count == 15 || count == 16) y[count] = 0)
+
+PERFX_LIBRARY("planted", {"silu", accepts, 0, run_silu}, {"exp", accepts, 0, run_exp}, {"tanh", accepts, 0, run_tanh},
+              {"sigmoid", accepts, 0, run_sigmoid})
+'''
+
+@hookimpl
+def register_backends(register):
+    register(kernels_manifest("planted", SourceKernels(("silu", "exp", "tanh", "sigmoid"), SOURCE)))
+"""
+TESTS = """
+from perfxapi.testing import conformance_tests
+test_planted = conformance_tests("planted")
+"""
+
+
+@pytest.fixture(scope="module")
+def planted_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the plugin, and a file of the one line that tests it."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler is installed")
+    folder = tmp_path_factory.mktemp("planted") / "site"
+    folder.mkdir()
+    install(folder, "perfxapi-plugin-planted", "planted", PLANTED)
+    (folder / "test_planted.py").write_text(TESTS)
+    return folder
+
+
+def test_each_fault_of_a_native_plugin_is_found_and_nothing_else(planted_site: Path) -> None:
+    ops = [argument for op in ("silu", "exp", "tanh", "sigmoid") for argument in ("--op", op)]
+    code = f"import sys; from perfxapi.cli import main; sys.exit(main({['verify', 'planted', '--json', *ops]!r}))"
+    done = run(planted_site, "-c", code, KERNEL_FOLDER=str(planted_site / "kernels"))
+    assert done.returncode == 1, done.stderr
+    found = [Outcome(**outcome) for outcome in json.loads(done.stdout)["outcomes"]]
+    failures = [(o.op, o.status, o.detail) for o in found if o.status not in ("ok", "declined")]
+    assert {op for op, _, _ in failures} == {"exp", "tanh", "sigmoid"}
+    assert all("output 0: off by" in detail for op, _, detail in failures if op == "exp")
+    assert all("NaN or infinity differs at [" in detail for op, _, detail in failures if op == "tanh")
+    far = {status: detail for op, status, detail in failures if op == "sigmoid"}
+    assert far["crashed"] in ("SIGSEGV", "SIGBUS")
+    assert far["wrong"] == "it writes out of range: output 0: past its end: 4 bytes, the nearest 1 away"
+
+
+def test_pytest_gets_one_test_for_each_op(planted_site: Path) -> None:
+    options = ["-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(planted_site), "-k"]
+    selection = ["silu or tanh or add] or profile", str(planted_site / "test_planted.py")]
+    done = run(planted_site, "-m", "pytest", *options, *selection, KERNEL_FOLDER=str(planted_site / "kernels"))
+    found = re.findall(r"^(PASSED|FAILED) \S+\[(.*?)\]", done.stdout, re.MULTILINE)
+    assert sorted(found) == [("FAILED", "profile minimal"), ("FAILED", "tanh"), ("PASSED", "silu")], done.stdout
+    assert "NaN or infinity differs at [" in done.stdout
+    assert "planted has no kernel for add" in done.stdout
+    assert done.returncode == 1

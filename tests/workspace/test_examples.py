@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +34,28 @@ def test_graph_example_runs_every_size_and_fuses() -> None:
     text = output_of(["examples/graph.py"])
     assert "7 (7, 64)" in text
     assert "gated_linear" in text
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
+def test_custom_op_example_is_verified_and_part_of_the_plan(tmp_path: Path) -> None:
+    check_custom_op(output_of(["examples/custom_op.py"], PERFXAPI_KERNEL_FOLDER=str(tmp_path)))
+
+
+@pytest.mark.skipif(shutil.which("rustc") is None, reason="no compiler of Rust is installed")
+def test_custom_op_example_in_rust(tmp_path: Path) -> None:
+    library, source = tmp_path / "libsmooth.so", ROOT / "examples/smooth.rs"
+    options = ["--edition", "2021", "-O", "--crate-type", "cdylib", "-C", "panic=abort", "-o", str(library)]
+    subprocess.run(["rustc", *options, str(source)], cwd=tmp_path, check=True, timeout=120)
+    program = (ROOT / "examples/custom_op.py").read_text(encoding="utf-8").replace("SourceKernels", "LibraryKernels")
+    (tmp_path / "program.py").write_text(program.replace('("smooth",), SOURCE', f'("smooth",), {str(library)!r}'))
+    check_custom_op(output_of([str(tmp_path / "program.py")]))
+
+
+def check_custom_op(text: str) -> None:
+    assert "own kernels: 1 of 1 ops, 5 of 5 samples (100%)" in text
+    (difference,) = re.findall(r"largest difference to NumPy: (\S+)", text)
+    assert float(difference) < 1e-5
+    assert re.search(r"smooth +(\S+) +smooth on \1 +\d+ +0\n", text)
 
 
 @pytest.mark.model

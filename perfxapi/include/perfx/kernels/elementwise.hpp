@@ -25,7 +25,8 @@ inline int32_t accepts_binary(const PxCall* call) {
   const PxTensor* t = call->operands;
   for (int i = 0; i < 3; ++i) {
     if (!is_dense(t[i], PX_FLOAT32, t[i].ndim)) return PX_UNSUPPORTED;
-    if (!same_shape(t[i], t[2]) && num_elements(t[i]) != 1) return PX_UNSUPPORTED;
+    // as many elements as the result, and dense: in the same order, whatever dimensions of size 1 there are
+    if (num_elements(t[i]) != num_elements(t[2]) && num_elements(t[i]) != 1) return PX_UNSUPPORTED;
   }
   return PX_OK;
 }

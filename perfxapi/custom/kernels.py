@@ -1,0 +1,214 @@
+"""Kernels for custom ops, or better ones for ops of the core, and the backend that brings them to the host's memory."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from perfxapi.backend import REGISTRY, Backend, BackendManifest, Kernel, OpCall
+from perfxapi.custom.compiler import compile_library, toolchain_of
+from perfxapi.errors import InvalidArgumentError, PerfXError, PluginError
+from perfxapi.memory import HOST
+from perfxapi.native import JoinedKernels, NativeLibrary
+from perfxapi.ops.spec import OpSpec, op_spec
+from perfxapi.reference_backend import ReferenceKernel
+
+PRIORITY = 500
+"""Above the host backends: a kernel that somebody wrote for an op is there to be used."""
+THIS_PROGRAM = "this program"
+"""Who brings the kernels that `add_kernels` registers, in the place of a distribution."""
+Accepts = Callable[[OpCall], str | None]
+
+
+class Kernels(Protocol):
+    """Where kernels come from."""
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The ops they are for."""
+
+    def make(self, name: str) -> dict[str, Kernel]:
+        """The kernel for each op. Raises PerfXError."""
+
+
+@dataclass(frozen=True, slots=True)
+class PythonKernel:
+    """A Python function as a kernel: it takes NumPy arrays and attributes by name, as the op's reference does, and
+    returns an array or a tuple of them. `accepts(call)` says None, or why not; without it every call is taken.
+    """
+
+    op: str
+    function: Callable[..., Any]
+    accepts: Accepts | None = None
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The one op."""
+        return (self.op,)
+
+    def make(self, name: str) -> dict[str, Kernel]:
+        """A kernel that calls the function. Raises InvalidArgumentError where it cannot take the op's operands."""
+        spec = op_spec(self.op)
+        check_signature(self.function, spec)
+        return {self.op: _FunctionKernel(replace(spec, reference=self.function), self.accepts)}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKernels:
+    """Kernels in C or C++ that are compiled when the first of `ops` is used, and kept (`compile_library`).
+
+    `source` is the text or the path of one file that exports `perfx_library`, most simply by PERFX_LIBRARY of
+    `perfx/kernel.h`.
+    """
+
+    ops: tuple[str, ...]
+    source: str | Path
+    language: str = "c"
+    flags: tuple[str, ...] = ()
+
+    def make(self, name: str) -> dict[str, Kernel]:
+        """Compiles, loads and checks. Raises CompileError or PluginError."""
+        path = compile_library(name, self.source, self.language, self.flags)
+        return _kernels_of(name, path, self.ops)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryKernels:
+    """Kernels in a shared library that was built before, in whatever language, and exports `perfx_library`."""
+
+    ops: tuple[str, ...]
+    path: str | Path
+
+    def make(self, name: str) -> dict[str, Kernel]:
+        """Loads and checks. Raises PluginError."""
+        return _kernels_of(name, Path(self.path), self.ops)
+
+
+def _kernels_of(name: str, path: Path, ops: Sequence[str]) -> dict[str, Kernel]:
+    joined = JoinedKernels(name, NativeLibrary(path))
+    missing = sorted(set(ops) - set(joined.kernel_ops()))
+    if missing:
+        there = ", ".join(sorted(joined.kernel_ops())) or "none"
+        raise PluginError(f"{path}: it has no kernel for {', '.join(missing)}; it has: {there}")
+    return {op: joined.kernels(op)[0] for op in ops}
+
+
+class _FunctionKernel(ReferenceKernel):
+    """Runs a function in the place of the reference."""
+
+    def __init__(self, spec: OpSpec, accepts: Accepts | None) -> None:
+        super().__init__(spec)
+        self._accepts = accepts
+
+    def accepts(self, call: OpCall) -> str | None:
+        """What the user's predicate says."""
+        return self._accepts(call) if self._accepts is not None else None
+
+
+class _BrokenKernel:
+    """Stands for kernels that could not be made. It takes every call and fails, so that what runs in its place is a
+    fallback like any other: counted and warned of with the cause, or refused by the policy.
+    """
+
+    def __init__(self, op: str, error: PerfXError) -> None:
+        self.op, self.error = op, error
+
+    def accepts(self, call: OpCall) -> str | None:
+        """Everything."""
+        return None
+
+    def workspace_bytes(self, call: OpCall) -> int:
+        """None."""
+        return 0
+
+    def launch(self, call: OpCall) -> None:
+        """Raises what went wrong."""
+        raise self.error
+
+
+class CustomKernels(Backend):
+    """Kernels from any number of sources, each made when one of its ops is first asked for."""
+
+    def __init__(self, name: str, parts: Iterable[Kernels]) -> None:
+        self.name, self._parts = name, tuple(parts)
+        self._made: dict[int, dict[str, Kernel]] = {}
+        self._lock = threading.Lock()
+
+    def kernels(self, op: str) -> Sequence[Kernel]:
+        """The kernels for an op, in the order of their sources; those that cannot be made fail when they are run."""
+        return [self._kernels_of(number)[op] for number, part in enumerate(self._parts) if op in part.ops]
+
+    def kernel_ops(self) -> Iterator[str]:
+        """The ops that the sources name."""
+        return iter(dict.fromkeys(op for part in self._parts for op in part.ops))
+
+    def make_all(self) -> None:
+        """Makes every kernel now. Raises what goes wrong."""
+        for number, part in enumerate(self._parts):
+            self._made[number] = part.make(self.name)
+
+    def _kernels_of(self, number: int) -> dict[str, Kernel]:
+        with self._lock:
+            if number not in self._made:
+                part = self._parts[number]
+                try:
+                    self._made[number] = part.make(self.name)
+                except PerfXError as error:
+                    self._made[number] = {op: _BrokenKernel(op, error) for op in part.ops}
+            return self._made[number]
+
+
+def kernels_manifest(name: str, *parts: Kernels, priority: int = PRIORITY) -> BackendManifest:
+    """What a plugin's `register_backends` hook registers: kernels that join the host's memory.
+
+    They serve every device on it, before backends of lower priority. Nothing is compiled or loaded before one of their
+    ops is used; what then goes wrong is a fallback that names the cause.
+    """
+    return BackendManifest(name, lambda: CustomKernels(name, parts), priority=priority, joins=HOST)
+
+
+def add_kernels(name: str, *parts: Kernels, priority: int = PRIORITY) -> None:
+    """Gives kernels to ops that are registered, in this process, at once.
+
+    Raises UnknownNameError for an op that is not, CompileError, PluginError (a name that is taken, a library that does
+    not fit) or InvalidArgumentError (a function that cannot take the op's operands).
+    """
+    for part in parts:
+        if isinstance(part, SourceKernels):
+            toolchain_of(part.language)
+        for op in part.ops:
+            op_spec(op)
+    backend = CustomKernels(name, parts)
+    backend.make_all()
+    REGISTRY.entries()
+    REGISTRY.register(BackendManifest(name, lambda: backend, priority=priority, joins=HOST), THIS_PROGRAM)
+
+
+def remove_kernels(name: str) -> None:
+    """Takes back what `add_kernels` gave."""
+    REGISTRY.unregister(name)
+
+
+def check_signature(function: Callable[..., Any], spec: OpSpec) -> None:
+    """Raises InvalidArgumentError, naming the place, unless a function takes an op's inputs and attributes."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C: it does not say
+        return
+    names = [attribute.name for attribute in spec.attributes]
+    try:
+        signature.bind(*spec.inputs, **dict.fromkeys(names))
+    except TypeError as error:
+        called = getattr(function, "__qualname__", repr(function))
+        wanted = ", ".join([*spec.inputs, *(f"{name}=..." for name in names)])
+        message = f"{spec.name}: {_place_of(function)}{called}{signature} cannot be called with ({wanted}): {error}"
+        raise InvalidArgumentError(message) from None
+
+
+def _place_of(function: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}: " if code is not None else ""
