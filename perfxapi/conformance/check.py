@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxapi import dtypes
-from perfxapi.backend import OpCall
+from perfxapi.backend import Kernel, OpCall
 from perfxapi.conformance.cases import HOSTILE, Case, build_call, storage_of
 from perfxapi.conformance.compare import compare, relative_error, tolerance_of
 from perfxapi.conformance.guard import ZONE, GuardedMemory, mark
@@ -24,11 +24,14 @@ Values = npt.NDArray[Any]
 
 def check_case(case: Case, backend: str, device: Device) -> Outcome:
     """Runs a case by a kernel of `backend` on `device` and compares results, written operands and untouched ones."""
+    kernels, problem = _kernels_of(case.spec.name, backend, device)
+    if not kernels:
+        return _outcome(case, "declined", problem)
     memory, space = _Memory(case), device.memory_space
     call = build_call(case, memory.place, space)
     choice = next((choice for choice in choices(call, device) if choice.backend == backend), None)
     if choice is None:
-        return _outcome(case, "declined", _why_declined(call, backend, device))
+        return _outcome(case, "declined", "; ".join(str(kernel.accepts(call)) for kernel in kernels))
     memory.watch(call, space)
     try:
         failure = attempt(case.spec, call, device, choice)
@@ -84,11 +87,11 @@ def _outcome(case: Case, status: str, detail: str, error: float = 0.0) -> Outcom
     return Outcome(case.spec.name, case.dtype.name, case.sample.label, case.arrangement, status, detail, error)
 
 
-def _why_declined(call: OpCall, backend: str, device: Device) -> str:
-    for kernel, entry, _, problem in candidates(call.op, device):
-        if entry.manifest.name == backend:
-            return problem or str(kernel.accepts(call) if kernel is not None else "")
-    return f"{backend} takes no part in what runs on {device}"
+def _kernels_of(op: str, backend: str, device: Device) -> tuple[list[Kernel], str]:
+    """The kernels of a backend that may run an op on a device, and, where there is none, why not."""
+    found = [(kernel, problem) for kernel, e, _, problem in candidates(op, device) if e.manifest.name == backend]
+    kernels = [kernel for kernel, _ in found if kernel is not None]
+    return kernels, found[0][1] if found else f"{backend} takes no part in what runs on {device}"
 
 
 def _is_refused(case: Case, call: OpCall) -> bool:

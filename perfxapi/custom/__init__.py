@@ -18,11 +18,22 @@ from perfxapi.custom.kernels import (
     kernels_manifest,
     remove_kernels,
 )
-from perfxapi.ops.spec import Attribute, Cost, OpSpec, Sample, TensorSpec, register_op, require, require_kind
+from perfxapi.ops.spec import (
+    Attribute,
+    Attributes,
+    Cost,
+    OpSpec,
+    Sample,
+    TensorSpec,
+    register_op,
+    require,
+    require_kind,
+)
 
 __all__ = [
     "THIS_PROGRAM",
     "Attribute",
+    "Attributes",
     "Cost",
     "CustomKernels",
     "LibraryKernels",
