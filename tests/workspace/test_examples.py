@@ -1,4 +1,4 @@
-"""The examples run as they stand."""
+"""The examples run as they stand, those in the pages too."""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ def check_custom_op(text: str) -> None:
     (difference,) = re.findall(r"largest difference to NumPy: (\S+)", text)
     assert float(difference) < 1e-5
     assert re.search(r"smooth +(\S+) +smooth on \1 +\d+ +0\n", text)
+
+
+def test_the_page_on_ops_shows_what_runs(tmp_path: Path) -> None:
+    text = (ROOT / "docs/adding-an-op.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    said = output_of([str(tmp_path / "program.py")])
+    assert said.count("Array([3. 6.]") == 2
+    assert re.search(r"scaled +(\S+) +mine on \1 +1 +0\n", said)
 
 
 @pytest.mark.model
