@@ -16,7 +16,7 @@ namespace PERFX_VARIANT {
 namespace linear {
 
 constexpr int64_t kExpandedBytes = 256 << 10; /* expanded weights of one chunk */
-constexpr int64_t kChunkBytes = 256 << 10;    /* weights that are claimed at once for one token, at most */
+constexpr int64_t kChunkBytes = 128 << 10;    /* weights that are claimed at once for one token, at most */
 constexpr int kMaxGroup = 12;
 
 /* How one weight is multiplied in one call. */
