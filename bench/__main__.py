@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add("--llama-7b", help="model of 7B for PerfXLM (part llama-7b)")
     add("--llama-7b-gguf", type=Path, help="the same for llama.cpp")
     add("--reference", type=Path, help="reference file of quality (npz), beside the text's own")
-    add("--text", type=Path, default=ROOT / "tests/data/varied_text.txt", help="text whose quality is measured")
+    add("--text", type=Path, default=ROOT / "tests/data/varied_text.txt", help="text of our prompts and of quality")
     add("--output", type=Path, default=DOCS, help="folder of the results (default docs/performance)")
     add("--name", default="cpu", help="name of the result files (default cpu)")
     return options
@@ -81,6 +81,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
         OpenVINO(options.openvino_python),
     )
     session = Session((ours, narrow, *peers), options.rounds, lambda line: print(line, flush=True))
+    model = Model(
+        options.model,
+        Path(find_model(options.model)),
+        options.threads,
+        options.repeats,
+        options.openvino_model,
+        ("--text", str(options.text)),
+    )
     large = None
     if options.llama_7b and options.llama_7b_gguf:
         without_tokenizer = ("--skip-tokenizer-init",)  # prompts are token ids; a folder of random weights has none
@@ -90,7 +98,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return Settings(
         session,
         ours,
-        Model(options.model, Path(find_model(options.model)), options.threads, options.repeats, options.openvino_model),
+        model,
         options.gen_tokens,
         options.contexts,
         options.prompts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import statistics
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from perfxlm.step_profile import KernelProfile, decode_step, prefill_steps, prof
 from perfxlm.validation import check_int, check_optional_int
 
 Prompts = list[list[int]]
+DrawPrompts = Callable[[int, int], Prompts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class BenchmarkLoad:
 
     prompt_tokens: of the prompt whose prefill is measured, alone. context: tokens of each sequence before it decodes
     (None: as many as that prompt). gen_tokens: decoded after the first token, by each of `batch` sequences together.
-    with_full_logits: whether decoding is also measured with all logits.
+    with_full_logits: whether decoding is also measured with all logits. text: what prompts are cut from, at random
+    places and repeated where it ends; None: prompts are random tokens, after which greedy decoding takes longer, for
+    the model is less sure of what comes next.
     """
 
     prompt_tokens: int = 512
@@ -36,6 +40,7 @@ class BenchmarkLoad:
     context: int | None = None
     batch: int = 1
     with_full_logits: bool = True
+    text: str | None = None
 
     def __post_init__(self) -> None:
         check_int("prompt_tokens", self.prompt_tokens, 1)
@@ -107,15 +112,15 @@ class BenchmarkResult:
 
 
 def run_benchmark(llm: LLM, load: BenchmarkLoad | None = None, *, with_profile: bool = False) -> BenchmarkResult:
-    """Generates greedily from random prompts, once to warm up and then `load.repeats` times.
+    """Generates greedily from new prompts, once to warm up and then `load.repeats` times.
 
     Prefill is counted up to the first token, which comes with it. Decoding is counted from the first token of any
     sequence to the last of all. The profile is taken in runs of its own. Raises InvalidArgumentError.
     """
     load = load or BenchmarkLoad()
     load.check_room(llm)
-    rng = np.random.default_rng(0)
-    runs = [_run_once(llm, load, rng) for _ in range(load.repeats + 1)][1:]
+    draw = _prompt_source(llm, load.text)
+    runs = [_run_once(llm, load, draw) for _ in range(load.repeats + 1)][1:]
     full = [speed for run in runs if (speed := run.decode_full_logits_tokens_per_second) is not None]
     return BenchmarkResult(
         prefill_tokens_per_second=statistics.median(run.prefill_tokens_per_second for run in runs),
@@ -131,7 +136,7 @@ def run_benchmark(llm: LLM, load: BenchmarkLoad | None = None, *, with_profile: 
         batch=load.batch,
         gen_tokens=load.gen_tokens,
         repeats=load.repeats,
-        kernels=_profile(llm, load, rng) if with_profile else {},
+        kernels=_profile(llm, load, draw) if with_profile else {},
     )
 
 
@@ -159,9 +164,21 @@ def greedy_params(gen_tokens: int, *, with_full_logits: bool = False) -> Samplin
     )
 
 
-def _random_prompts(llm: LLM, rng: np.random.Generator, count: int, length: int) -> Prompts:
-    rows: Prompts = rng.integers(0, llm.model_config.vocab_size, (count, length)).tolist()
-    return rows
+def _prompt_source(llm: LLM, text: str | None) -> DrawPrompts:
+    """Draws so many prompts of so many tokens, each time others, in the same order in every process."""
+    rng = np.random.default_rng(0)
+    if text is None:
+        return lambda count, length: rng.integers(0, llm.model_config.vocab_size, (count, length)).tolist()
+    tokens = np.array(llm.get_tokenizer().encode(text, add_special_tokens=False))
+    if not len(tokens):
+        raise InvalidArgumentError("text has no tokens to cut prompts from; leave it out for random tokens")
+
+    def cut(count: int, length: int) -> Prompts:
+        starts = rng.integers(0, len(tokens), (count, 1))
+        rows: Prompts = tokens[(starts + np.arange(length)) % len(tokens)].tolist()
+        return rows
+
+    return cut
 
 
 def _generate(llm: LLM, prompts: Prompts, params: SamplingParams) -> tuple[float, float]:
@@ -172,8 +189,8 @@ def _generate(llm: LLM, prompts: Prompts, params: SamplingParams) -> tuple[float
     return first.first_token_latency, max(one.last_token_ts for one in times) - first.first_token_ts
 
 
-def _run_once(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> Run:
-    prompts = _random_prompts(llm, rng, load.batch, load.filled)
+def _run_once(llm: LLM, load: BenchmarkLoad, draw: DrawPrompts) -> Run:
+    prompts = draw(load.batch, load.filled)
     metrics = llm.engine.metrics
     wall, native = metrics.decode_seconds, metrics.native_decode_seconds
     prefill_seconds, decode_seconds = _generate(llm, prompts, greedy_params(load.gen_tokens))
@@ -183,14 +200,14 @@ def _run_once(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> Run:
     if load.with_full_logits:
         full_speed = generated / _generate(llm, prompts, greedy_params(load.gen_tokens, with_full_logits=True))[1]
     if load.batch > 1 or load.filled != load.prompt_tokens:
-        prompt = _random_prompts(llm, rng, 1, load.prompt_tokens)
+        prompt = draw(1, load.prompt_tokens)
         prefill_seconds, _ = _generate(llm, prompt, greedy_params(0))
     return Run(load.prompt_tokens / prefill_seconds, generated / decode_seconds, outside, full_speed)
 
 
-def _profile(llm: LLM, load: BenchmarkLoad, rng: np.random.Generator) -> dict[str, list[KernelProfile]]:
-    prompts = _random_prompts(llm, rng, load.batch, load.filled)
-    prompt = _random_prompts(llm, rng, 1, load.prompt_tokens)
+def _profile(llm: LLM, load: BenchmarkLoad, draw: DrawPrompts) -> dict[str, list[KernelProfile]]:
+    prompts = draw(load.batch, load.filled)
+    prompt = draw(1, load.prompt_tokens)
     # on average half of the tokens are there
     step = decode_step(load.filled + load.gen_tokens // 2, load.batch)
     steps = prefill_steps(load.prompt_tokens, llm.plan.limits.max_num_batched_tokens)

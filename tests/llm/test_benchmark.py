@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,24 @@ def test_decoding_with_all_logits_can_be_left_out(tiny_model: Path) -> None:
     assert all(size.head.is_greedy for size in llm.engine.runner.executables())
 
 
+def test_prompts_are_cut_from_the_text_and_repeat_it(cpu_llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "one two three"
+    tokens = cpu_llm.get_tokenizer().encode(text, add_special_tokens=False)
+    seen: list[list[int]] = []
+    generate = cpu_llm.generate
+
+    def remember(prompts: Any, *arguments: Any, **options: Any) -> Any:
+        seen.extend(prompt["prompt_token_ids"] for prompt in prompts)
+        return generate(prompts, *arguments, **options)
+
+    monkeypatch.setattr(cpu_llm, "generate", remember)
+    run_benchmark(cpu_llm, BenchmarkLoad(3 * len(tokens), gen_tokens=2, repeats=2, batch=2, text=text))
+    assert len(seen) == 3 * (2 + 2 + 1), "a warm-up and two runs: greedy, all logits, and the prompt alone"
+    assert len({tuple(prompt) for prompt in seen}) > 1
+    for prompt in seen:
+        assert any((tokens[place:] + 3 * tokens)[: len(prompt)] == prompt for place in range(len(tokens)))
+
+
 def test_the_context_is_that_of_the_prompt_unless_given() -> None:
     assert BenchmarkLoad(prompt_tokens=7).filled == 7
     assert BenchmarkLoad(prompt_tokens=7, context=3).filled == 3
@@ -99,11 +118,12 @@ def test_the_context_is_that_of_the_prompt_unless_given() -> None:
     [
         ({"context": 0}, "context must be"),
         ({"batch": 0}, "batch must be"),
+        ({"prompt_tokens": 8, "text": ""}, "text has no tokens"),
         ({"prompt_tokens": 8, "context": 120}, "context \\+ gen_tokens \\+ 1 is 129"),
         ({"prompt_tokens": 8, "batch": 33}, "batch is 33, more than max_num_seqs 32"),
     ],
 )
-def test_a_load_that_does_not_fit_is_refused(cpu_llm: LLM, load: dict[str, int], message: str) -> None:
+def test_a_load_that_does_not_fit_is_refused(cpu_llm: LLM, load: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         run_benchmark(cpu_llm, BenchmarkLoad(gen_tokens=8, **load))
 

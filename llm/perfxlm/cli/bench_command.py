@@ -1,8 +1,8 @@
 """Measure speed and memory.
 
-Prompts are random, decoding is greedy; figures are medians. Decoding is measured twice: by requests that want the
-likeliest token alone, which the op vocab_topk finds ("decode"), and by requests for which every logit is computed, for
-they carry a logit_bias, of zero ("all logits"); the tokens are the same.
+Prompts are cut from a text, or random tokens; decoding is greedy; figures are medians. Decoding is measured twice: by
+requests that want the likeliest token alone, which the op vocab_topk finds ("decode"), and by requests for which every
+logit is computed, for they carry a logit_bias, of zero ("all logits"); the tokens are the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfxlm.cli.common import add_json_argument, add_model_arguments, format_bytes, open_llm, print_json
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--context", type=int, metavar="N", help="tokens before those decoded (default: as --prompt-tokens)")
     add("--batch", type=int, default=1, metavar="N", help="sequences that decode together (default: 1)")
     add("--repeats", type=int, default=5, metavar="N", help="runs to take the median of (default: 5)")
+    add("--text", metavar="FILE", help="what prompts are cut from, in UTF-8 (default: they are random tokens)")
     add("--greedy-only", action="store_true", help="leave out decoding with all logits")
     add("--skip-tokenizer-init", action="store_true", help="run a model that has no tokenizer")
     add("--profile", action="store_true", help="also time each kernel of a prompt and of a step of decoding")
@@ -48,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.context,
         arguments.batch,
         with_full_logits=not arguments.greedy_only,
+        text=Path(arguments.text).read_text(encoding="utf-8") if arguments.text else None,
     )
     reference = read_reference(arguments.reference) if arguments.reference else None
     llm = open_llm(
