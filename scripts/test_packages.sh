@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# test_packages.sh: installs the distributions as users do (no editable install, no shared build folder) and runs one op on cpu.
+# test_packages.sh: installs the distributions as users do (no editable install, no shared build folder) and runs one op on cpu;
+# then, beside the core alone, what `perfxapi new` writes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -24,3 +25,16 @@ python3 -m venv "$work/source"
 "$work/source/bin/python" -m build --sdist --outdir "$work/sdist" backends/cpu >/dev/null
 python3 -m venv "$work/user"
 (cd "$work" && ./user/bin/pip --quiet install sdist/perfxapi-*.tar.gz sdist/perfxapi_backend_cpu-*.tar.gz && ./user/bin/python -c "$check")
+
+echo "3. a backend and a plugin that were just begun, beside the core alone"
+python3 -m venv "$work/begun"
+(
+  cd "$work"
+  ./begun/bin/pip --quiet install sdist/perfxapi-*.tar.gz pytest
+  ./begun/bin/perfxapi new backend demo
+  ./begun/bin/perfxapi new plugin squared_relu
+  ./begun/bin/pip --quiet install ./perfxapi-backend-demo ./perfxapi-plugin-squared-relu
+  ./begun/bin/perfxapi verify demo
+  ./begun/bin/perfxapi verify squared_relu
+  ./begun/bin/pytest -q perfxapi-backend-demo perfxapi-plugin-squared-relu
+)

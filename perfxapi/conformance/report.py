@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from textwrap import fill
 from typing import Any
 
 from perfxapi.conformance.profiles import Profile
@@ -90,15 +91,21 @@ class Report:
 
     def __str__(self) -> str:
         ops = list(dict.fromkeys(outcome.op for outcome in self.outcomes))
-        kinds = list(dict.fromkeys(outcome.dtype for outcome in self.outcomes))
-        rows = [[op, *(self.cell(op, kind) for kind in kinds), f"{self.share(op):.0%}"] for op in ops]
-        return "\n".join([text_table(["op", *kinds, "own kernels"], rows), "", self.summary()])
+        none = [op for op in ops if all(o.status == "declined" for o in self.outcomes if o.op == op)]
+        shown = [op for op in ops if op not in none]
+        kinds = list(dict.fromkeys(outcome.dtype for outcome in self.outcomes if outcome.op in shown))
+        rows = [[op, *(self.cell(op, kind) for kind in kinds), f"{self.share(op):.0%}"] for op in shown]
+        parts = [text_table(["op", *kinds, "own kernels"], rows)] if shown else []
+        parts += [fill(f"no kernel: {', '.join(none)}", 100, subsequent_indent="  ")] if none else []
+        return "\n\n".join([*parts, self.summary()])
 
     def summary(self) -> str:
         """How many cases there were, how many failed, the native share, and what the profile misses."""
         (ops, all_ops), (samples, all_samples) = self.native_ops(), self.native_samples()
+        declined = sum(outcome.status == "declined" for outcome in self.outcomes)
+        counts = f"{len(self.outcomes)} cases, {declined} declined, {len(self.failures)} failed"
         lines = [
-            f"{self.backend} on {self.device}: {len(self.outcomes)} cases, {len(self.failures)} failed",
+            f"{self.backend} on {self.device}: {counts}",
             f"own kernels: {ops} of {all_ops} ops, {samples} of {all_samples} samples ({self.share():.0%})",
         ]
         if self.profile is not None:

@@ -182,6 +182,13 @@ def test_what_a_profile_requires_may_not_be_declined(sim: SimulatedBackend) -> N
     ]
 
 
+def test_ops_without_a_kernel_are_listed_and_not_in_the_table(sim: SimulatedBackend) -> None:
+    sim.table["tanh"].clear()
+    lines = str(Report("sim", "sim:0", outcomes(sim, "exp", "tanh"))).splitlines()
+    assert [line.split()[0] for line in lines[2:3]] == ["exp"]
+    assert lines[4] == "no kernel: tanh"
+
+
 def test_a_backend_that_runs_nothing_has_no_profile(sim: SimulatedBackend) -> None:
     sim.kernel("exp").refusal = "sim: exp declines"
     report = Report("sim", "sim:0", outcomes(sim, "exp"), PROFILES["minimal"])

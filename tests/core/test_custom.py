@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cffi
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -323,3 +325,37 @@ def test_names(remove: None) -> None:
         verify("axpy")
     with pytest.raises(InvalidArgumentError, match="an op named 'axpy' is registered already"):
         register_op(make_spec())
+
+
+# ---- the header
+
+PARTS = """
+#include <perfx/kernel.h>
+
+PERFX_EXPORT int64_t part(int64_t count, int64_t grain, int32_t index, int32_t num_threads, int32_t end);
+int64_t part(int64_t count, int64_t grain, int32_t index, int32_t num_threads, int32_t end) {
+  const PxThread thread = {index, num_threads, 0, 0, 0};
+  const PxRange range = perfx_share(count, grain, &thread);
+  return end ? range.end : range.begin;
+}
+"""
+
+
+@compiled
+def test_the_parts_of_all_threads_are_the_whole_in_order() -> None:
+    ffi = cffi.FFI()
+    ffi.cdef("int64_t part(int64_t, int64_t, int32_t, int32_t, int32_t);")
+    part = ffi.dlopen(str(compile_library("parts", PARTS))).part
+    for count, grain, threads in itertools.product((0, 1, 5, 64, 1000, 2**40), (1, 7, 1024), (1, 2, 3, 16)):
+        parts = [
+            (part(count, grain, index, threads, 0), part(count, grain, index, threads, 1)) for index in range(threads)
+        ]
+        assert (parts[0][0], parts[-1][1]) == (0, count)
+        assert all(end == begin for (_, end), (begin, _) in itertools.pairwise(parts))
+        assert all(end - begin >= grain or end in (begin, count) for begin, end in parts)
+
+
+@compiled
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_the_header_compiles_without_a_warning(language: str) -> None:
+    compile_library("axpy", SOURCE, language, ("-Wall", "-Wextra", "-Werror", "-Wpedantic"))
