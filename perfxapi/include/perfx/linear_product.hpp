@@ -16,7 +16,8 @@ namespace PERFX_VARIANT {
 namespace linear {
 
 constexpr int64_t kExpandedBytes = 256 << 10; /* expanded weights of one chunk */
-constexpr int64_t kChunkBytes = 128 << 10;    /* weights that are claimed at once for one token, at most */
+constexpr int64_t kChunkBytes = 1 << 20;      /* weights that are claimed at once for one token, at most */
+constexpr int64_t kLastChunkBytes = 32 << 10; /* and at the end, where threads wait for each other, at least */
 constexpr int kMaxGroup = 12;
 
 /* How one weight is multiplied in one call. */
@@ -41,10 +42,14 @@ class Product {
   /* Bytes a thread needs for one chunk's expanded tiles. */
   int64_t scratch_bytes() const { return expands_ ? tiles_in(kExpandedBytes) * tile_bytes_ : 0; }
 
-  /* Tiles that are claimed at once: enough to be worth it, few enough that threads end together. */
+  /* Tiles that are claimed at once: enough to be worth it, not too many for the caches or to share them fairly. */
   int64_t tiles_per_chunk(int64_t total_tiles, int32_t num_threads) const {
     const int64_t fair = larger<int64_t>(1, total_tiles / (int64_t{many_ ? 4 : 8} * num_threads));
     return smaller(fair, tiles_in(many_ ? kExpandedBytes : kChunkBytes));
+  }
+  /* Those of the last chunks. For several tokens all are alike: the next one's activations have to be read again. */
+  int64_t tiles_per_last_chunk(int64_t chunk) const {
+    return many_ ? chunk : smaller(chunk, tiles_in(kLastChunkBytes));
   }
 
   /* Where tiles first .. last - 1 can be read from; puts them in `scratch` if they are to be expanded. */
@@ -78,6 +83,35 @@ class Product {
   bool many_, expands_;
   int64_t num_blocks_, tile_bytes_;
 };
+
+/* Tiles as threads claim them: in large chunks, since what is read in one go is prefetched, and the last in small ones,
+ * so that threads end together though some are slower. */
+class Chunks {
+ public:
+  Chunks(int64_t total, int64_t large, int64_t small, int32_t num_threads)
+      : total_(total), large_(large), small_(small), num_large_(larger<int64_t>(0, total / large - num_threads)) {}
+
+  /* The next chunk, tiles first .. end - 1; false where none is left. */
+  bool claim(const PxThread* thread, int64_t& first, int64_t& end) const {
+    const int64_t index = perfx_claim(thread, 0, 1), late = index - num_large_;
+    first = late < 0 ? index * large_ : num_large_ * large_ + late * small_;
+    end = smaller(first + (late < 0 ? large_ : small_), total_);
+    return first < total_;
+  }
+
+ private:
+  int64_t total_, large_, small_, num_large_;
+};
+
+/* For `count` products whose tiles, of one or of all, are numbered through. */
+template <class Target>
+Chunks chunks_of(const Product<Target>* products, int count, int64_t total_tiles, int32_t num_threads) {
+  int64_t large = larger<int64_t>(1, total_tiles);
+  for (int i = 0; i < count; ++i) large = smaller(large, products[i].tiles_per_chunk(total_tiles, num_threads));
+  int64_t small = large;
+  for (int i = 0; i < count; ++i) small = smaller(small, products[i].tiles_per_last_chunk(large));
+  return {total_tiles, large, small, num_threads};
+}
 
 /* The workspace of a call: prepared activations, then a scratch area for each thread's expanded tiles. */
 template <class Target>
@@ -234,14 +268,13 @@ int32_t run_linear(const PxCall* call, const PxThread* thread) {
     products[i][0] = {call->operands[1 + i], format, tokens};
     total += products[i][0].weight().num_tiles();
   }
-  int64_t chunk = total;
-  for (int i = 0; i < num_weights; ++i) chunk = smaller(chunk, products[i][0].tiles_per_chunk(total, thread->count));
-  for (int64_t begin; (begin = perfx_claim(thread, 0, chunk)) < total;) {
+  const Chunks chunks = chunks_of(products[0], num_weights, total, thread->count);
+  for (int64_t begin, end; chunks.claim(thread, begin, end);) {
     int64_t base = 0;
     for (int i = 0; i < num_weights; ++i) {
       const Weight& weight = products[i][0].weight();
       const PxTensor& y = call->operands[1 + num_weights + i];
-      const int64_t first = larger<int64_t>(begin - base, 0), last = smaller(begin + chunk - base, weight.num_tiles());
+      const int64_t first = larger<int64_t>(begin - base, 0), last = smaller(end - base, weight.num_tiles());
       base += weight.num_tiles();
       if (first >= last) continue;
       multiply_tiles(products[i], x, scratch, first, last,
@@ -285,11 +318,9 @@ int32_t run_gated_linear(const PxCall* call, const PxThread* thread) {
   const Activations<Target> x = prepare_activations(call, thread, workspace, format);
   const Product<Target> products[2] = {{call->operands[1], format, tokens}, {call->operands[2], format, tokens}};
   const Weight& gate = products[0].weight();
-  const int64_t total = gate.num_tiles();
-  const int64_t chunk =
-      smaller(products[0].tiles_per_chunk(total, thread->count), products[1].tiles_per_chunk(total, thread->count));
-  for (int64_t first; (first = perfx_claim(thread, 0, chunk)) < total;) {
-    multiply_tiles(products, x, workspace.scratch(call, thread->index), first, smaller(first + chunk, total),
+  const Chunks chunks = chunks_of(products, 2, gate.num_tiles(), thread->count);
+  for (int64_t first, end; chunks.claim(thread, first, end);) {
+    multiply_tiles(products, x, workspace.scratch(call, thread->index), first, end,
                    [&](int64_t tile, int64_t token, int size, auto& results) {
                      for (int i = 0; i < size * kTileRows; i += kTileRows)
                        Target::apply_gate(activation, results[0] + i, results[1] + i);

@@ -52,9 +52,9 @@ void offer_all(const PxCall* call, const PxThread* thread, const Heaps& heaps) {
   const Activations<Target> x = prepare_activations(call, thread, workspace, format);
   const Product<Target> products[1] = {{call->operands[1], format, x.tokens()}};
   const Weight& head = products[0].weight();
-  const int64_t total = head.num_tiles(), chunk = products[0].tiles_per_chunk(total, thread->count);
-  for (int64_t first; (first = perfx_claim(thread, 0, chunk)) < total;) {
-    multiply_tiles(products, x, workspace.scratch(call, thread->index), first, smaller(first + chunk, total),
+  const Chunks chunks = chunks_of(products, 1, head.num_tiles(), thread->count);
+  for (int64_t first, end; chunks.claim(thread, first, end);) {
+    multiply_tiles(products, x, workspace.scratch(call, thread->index), first, end,
                    [&](int64_t tile, int64_t row, int size, const auto& results) {
                      for (int m = 0; m < size; ++m) {
                        Best best = heaps.at(thread->index, row + m);
