@@ -121,6 +121,8 @@ def _first_error(said: str, status: int) -> str:
     """The line that says what is wrong, with the line of the source that follows it."""
     lines = said.strip().splitlines()
     for index, line in enumerate(lines):
+        if index and "ld returned" in line:
+            return f"it cannot be linked: {lines[index - 1].strip()}"
         if "error:" in line:
             shown = lines[index + 1].strip() if index + 1 < len(lines) and "|" in lines[index + 1] else ""
             return f"its source does not compile: {line.strip()}" + (f" [{shown}]" if shown else "")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from perfxapi.backend import REGISTRY, Backend, BackendManifest, Kernel, OpCall
-from perfxapi.custom.compiler import compile_library, toolchain_of
-from perfxapi.errors import InvalidArgumentError, PerfXError, PluginError
+from perfxapi.custom.compiler import compile_library
+from perfxapi.errors import InvalidArgumentError, PluginError
 from perfxapi.memory import HOST
 from perfxapi.native import JoinedKernels, NativeLibrary
 from perfxapi.ops.spec import OpSpec, op_spec
@@ -114,7 +114,7 @@ class _BrokenKernel:
     fallback like any other: counted and warned of with the cause, or refused by the policy.
     """
 
-    def __init__(self, op: str, error: PerfXError) -> None:
+    def __init__(self, op: str, error: Exception) -> None:
         self.op, self.error = op, error
 
     def accepts(self, call: OpCall) -> str | None:
@@ -135,6 +135,11 @@ class CustomKernels(Backend):
 
     def __init__(self, name: str, parts: Iterable[Kernels]) -> None:
         self.name, self._parts = name, tuple(parts)
+        for part in self._parts:
+            if isinstance(part.ops, str):
+                raise InvalidArgumentError(
+                    f"{name}: ops must be a tuple of names; got {part.ops!r}: write ({part.ops!r},)"
+                )
         self._made: dict[int, dict[str, Kernel]] = {}
         self._lock = threading.Lock()
 
@@ -157,7 +162,7 @@ class CustomKernels(Backend):
                 part = self._parts[number]
                 try:
                     self._made[number] = part.make(self.name)
-                except PerfXError as error:
+                except Exception as error:  # whatever a stranger's source raises: it is the reason of a fallback
                     self._made[number] = {op: _BrokenKernel(op, error) for op in part.ops}
             return self._made[number]
 
@@ -177,12 +182,9 @@ def add_kernels(name: str, *parts: Kernels, priority: int = PRIORITY) -> None:
     Raises UnknownNameError for an op that is not, CompileError, PluginError (a name that is taken, a library that does
     not fit) or InvalidArgumentError (a function that cannot take the op's operands).
     """
-    for part in parts:
-        if isinstance(part, SourceKernels):
-            toolchain_of(part.language)
-        for op in part.ops:
-            op_spec(op)
     backend = CustomKernels(name, parts)
+    for op in backend.kernel_ops():
+        op_spec(op)
     backend.make_all()
     REGISTRY.entries()
     REGISTRY.register(BackendManifest(name, lambda: backend, priority=priority, joins=HOST), THIS_PROGRAM)

@@ -220,11 +220,13 @@ BROKEN = SOURCE.replace("return PX_OK;", "return PX_OK")
         ("c++", BROKEN, r"axpy.cpp:\d+:\d+: error: expected .;."),
         ("c", SOURCE.replace(", const PxThread* thread)", ")").replace("thread)", "0)"), r"axpy.c:\d+:\d+: .*incompat"),
         ("c", SOURCE.replace("#include <perfx/kernel.h>", "#include <nowhere.h>"), r"nowhere.h"),
+        ("c", SOURCE, r"axpy: it cannot be linked: .*no-such-library"),
     ],
 )
 def test_a_source_that_does_not_compile_shows_the_line(language: str, source: str, said: str) -> None:
+    flags = ("-lno-such-library",) if "link" in said else ()
     with pytest.raises(CompileError, match=said) as raised:
-        add_kernels("axpy", SourceKernels(("axpy",), source, language))
+        add_kernels("axpy", SourceKernels(("axpy",), source, language, flags))
     assert "error:" in raised.value.output
     assert "perfxapi/include" in raised.value.command
     assert "axpy" not in {entry.manifest.name for entry in REGISTRY.entries()}
@@ -244,6 +246,15 @@ def test_in_a_plugin_it_is_a_fallback_that_says_so(remove: None) -> None:
         run_eagerly()
     report = verify("axpy", ["axpy"], isolated=False)
     assert {outcome.status for outcome in report.failures} == {"error"}
+
+
+def test_a_plugin_whose_library_is_not_there_is_a_fallback_too(tmp_path: Path, remove: None) -> None:
+    REGISTRY.entries()
+    parts = LibraryKernels(("axpy",), tmp_path / "nowhere.so")
+    REGISTRY.register(kernels_manifest("axpy", parts), "tests")
+    with pytest.warns(FallbackWarning, match=r"nowhere.so: cannot be loaded as a native library"):
+        run_planned(planned())
+    assert ran_on()["axpy"][:2] == ("numpy:0", 1)
 
 
 def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch, remove: None) -> None:
@@ -318,6 +329,8 @@ def test_names(remove: None) -> None:
         add_kernels("axpy", PythonKernel("axpyy", reference))
     with pytest.raises(UnknownNameError, match=r"unknown language 'cuda'\. Known: c, c\+\+"):
         add_kernels("axpy", SourceKernels(("axpy",), SOURCE, "cuda"))
+    with pytest.raises(InvalidArgumentError, match=r"ops must be a tuple of names; got 'axpy': write \('axpy',\)"):
+        add_kernels("axpy", SourceKernels("axpy", SOURCE))  # type: ignore[arg-type]
     add_kernels("axpy", PythonKernel("axpy", reference))
     with pytest.raises(PluginError, match="'axpy' is registered by two distributions"):
         add_kernels("axpy", PythonKernel("axpy", reference))
