@@ -28,6 +28,8 @@ ARRANGEMENTS = (PLAIN, "variable weights", "padded rows", "reversed rows", "colu
 """Operands contiguous with constant weights; the same with weights that are not constants; activations with gaps
 between their rows; activations with their first axis backwards; activations whose columns are contiguous.
 """
+PLANNED = "in a plan"
+"""The op as the one node of a compiled graph, with symbolic sizes where its rule for shapes allows them."""
 HOSTILE = "hostile indices"
 """One index is far out of range: a kernel must refuse what the reference refuses, before it writes anything."""
 
@@ -61,14 +63,16 @@ def all_cases(ops: Sequence[str] | None = None) -> Iterator[Case]:
 
 
 def _arranged(spec: OpSpec) -> Iterator[tuple[Sample, str]]:
-    for sample in spec.samples():
+    samples = list(spec.samples())
+    for sample in samples:
         yield from ((sample, arrangement) for arrangement in ARRANGEMENTS if _applies(spec, sample, arrangement))
-    yield from ((sample, HOSTILE) for sample in _hostile_samples(spec))
+    yield from ((sample, PLANNED) for sample in samples if _can_be_planned(spec, sample))
+    yield from ((sample, HOSTILE) for sample in _hostile_samples(spec, samples))
 
 
-def _hostile_samples(spec: OpSpec) -> Iterator[Sample]:
+def _hostile_samples(spec: OpSpec, samples: Sequence[Sample]) -> Iterator[Sample]:
     """The largest sample, once for each index operand and wrong number in it."""
-    sample = max(spec.samples(), key=lambda s: sum(value.size for value in s.inputs if isinstance(value, np.ndarray)))
+    sample = max(samples, key=lambda s: sum(value.size for value in s.inputs if isinstance(value, np.ndarray)))
     for index, value in enumerate(sample.inputs):
         if isinstance(value, np.ndarray) and value.dtype == np.int32 and value.size and value.ndim:
             for number in _HOSTILE_NUMBERS:
@@ -86,6 +90,15 @@ def _applies(spec: OpSpec, sample: Sample, arrangement: str) -> bool:
         weights = [value for index, value in inputs if spec.is_weight(index)]
         return bool(weights) and not any(isinstance(value, QuantizedArray) for value in weights)
     return any(_is_movable(spec, index, value) for index, value in inputs)
+
+
+def _can_be_planned(spec: OpSpec, sample: Sample) -> bool:
+    return any(is_variable(spec, index, value) for index, value in enumerate(sample.inputs))
+
+
+def is_variable(spec: OpSpec, index: int, value: Any) -> bool:
+    """Whether an operand can be an input of a graph: no weight, no state, and NumPy has its dtype."""
+    return isinstance(value, np.ndarray) and not spec.is_weight(index) and index not in spec.state
 
 
 def _is_movable(spec: OpSpec, index: int, value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,18 @@ import numpy.typing as npt
 
 from perfxapi import dtypes
 from perfxapi.backend import Kernel, OpCall
-from perfxapi.conformance.cases import HOSTILE, Case, build_call, storage_of
+from perfxapi.conformance.cases import HOSTILE, PLANNED, Case, build_call, storage_of
 from perfxapi.conformance.compare import compare, relative_error, tolerance_of
 from perfxapi.conformance.guard import ZONE, GuardedMemory, mark
+from perfxapi.conformance.planned import PlannedCase
 from perfxapi.conformance.report import Outcome
 from perfxapi.device import Device
 from perfxapi.dispatch import attempt, candidates, choices, describe_failure
-from perfxapi.errors import InvalidArgumentError
+from perfxapi.dtypes import DType
+from perfxapi.errors import FallbackError, InvalidArgumentError
 from perfxapi.memory import HOST, Buffer, View, memory_space
 from perfxapi.ops.spec import BFloat16Array, QuantizedArray
+from perfxapi.policy import use_device
 
 Values = npt.NDArray[Any]
 
@@ -27,6 +31,8 @@ def check_case(case: Case, backend: str, device: Device) -> Outcome:
     kernels, problem = _kernels_of(case.spec.name, backend, device)
     if not kernels:
         return _outcome(case, "declined", problem)
+    if case.arrangement == PLANNED:
+        return _planned(case, backend, device)
     memory, space = _Memory(case), device.memory_space
     call = build_call(case, memory.place, space)
     choice = next((choice for choice in choices(call, device) if choice.backend == backend), None)
@@ -114,23 +120,52 @@ def _refused(case: Case, call: OpCall, failure: Exception | None) -> Outcome:
     return _outcome(case, "ok", describe_failure(failure))
 
 
+def _planned(case: Case, backend: str, device: Device) -> Outcome:
+    """The outcome of the case as a plan: its kernel comes from the backend, or the case is declined."""
+    with use_device(device, fallback="error"):
+        try:
+            planned = PlannedCase(case, device)
+        except FallbackError as error:
+            return _outcome(case, "declined", _reason(case, device, error))
+        (place,) = planned.plan.explain()
+        if place.backend != backend:
+            return _outcome(case, "declined", f"{place.backend} comes before {backend}")
+        try:
+            found = planned.run()
+        except Exception as error:  # whatever a stranger's kernel raises
+            return _outcome(case, "error", _reason(case, device, error))
+    return _judged(case, {name: (_widened(values, dtype), dtype) for name, (values, dtype) in found.items()})
+
+
+def _reason(case: Case, device: Device, error: Exception) -> str:
+    """What an error says, without what the outcome says."""
+    return describe_failure(error).removeprefix(f"device {str(device)!r}: {case.spec.name}: ")
+
+
 def _compared(case: Case, call: OpCall, space: str) -> Outcome:
+    """The outcome of a call that was launched."""
+    views = {f"output {index}": view for index, view in enumerate(call.outputs)}
+    views |= {case.spec.input_name(index): view for index, view in enumerate(call.inputs)}
+    return _judged(case, {name: (read(view, space), view.dtype) for name, view in views.items()})
+
+
+def _judged(case: Case, found: Mapping[str, tuple[Values, DType]]) -> Outcome:
+    """Compares results and operands with what the reference makes of the sample."""
+    spec = case.spec
     operands = [reference_copy(value) for value in case.sample.inputs]
     with np.errstate(all="ignore"):
-        results = case.spec.reference(*operands, **call.attributes)
-    expected = list(results if isinstance(results, tuple) else () if results is None else (results,))
-    names = [f"output {index}" for index in range(len(expected))]
-    pairs = list(zip(names, call.outputs, expected, strict=True))
+        results = spec.reference(*operands, **spec.check_attributes(case.sample.attributes))
+    results = results if isinstance(results, tuple) else () if results is None else (results,)
+    expected = {f"output {index}": value for index, value in enumerate(results)}
+    may_change = {*expected, *(spec.input_name(index) for index in spec.mutates)}
     # operands that the op writes hold what the reference made of them; the others must be as they were
-    pairs += [(case.spec.input_name(index), view, operands[index]) for index, view in enumerate(call.inputs)]
+    expected |= {spec.input_name(index): value for index, value in enumerate(operands)}
     error = 0.0
-    for name, view, wanted in pairs:
-        got, want = read(view, space), wanted.raw if isinstance(wanted, QuantizedArray) else np.asarray(wanted)
-        written = name.startswith("output") or any(view is call.inputs[index] for index in case.spec.mutates)
-        tolerance = tolerance_of(case.spec.tolerance, view.dtype) if written else 0.0
-        mismatch = compare(got, want, tolerance)
+    for name, (got, dtype) in found.items():
+        want = expected[name].raw if isinstance(expected[name], QuantizedArray) else np.asarray(expected[name])
+        mismatch = compare(got, want, tolerance_of(spec.tolerance, dtype) if name in may_change else 0.0)
         if mismatch is not None:
-            what = name if written else f"{name} (which the op does not write)"
+            what = name if name in may_change else f"{name} (which the op does not write)"
             return _outcome(case, "wrong", f"{what}: {mismatch}", relative_error(got, want))
         error = max(error, relative_error(got, want))
     return _outcome(case, "ok", "", error)
@@ -149,7 +184,11 @@ def read(view: View, space: str = HOST) -> Values:
     """The elements of a view: from its home, or from `space` where that holds a valid copy."""
     home = view.buffer.home in (None, HOST)
     values = view.over(_bytes_in(view.buffer, space) if home else view.buffer.fetch([view.extent])[0])
-    return dtypes.bfloat16_to_float32(values) if view.dtype is dtypes.bfloat16 else values
+    return _widened(values, view.dtype)
+
+
+def _widened(values: Values, dtype: DType) -> Values:
+    return dtypes.bfloat16_to_float32(values) if dtype is dtypes.bfloat16 else values
 
 
 def _bytes_in(buffer: Buffer, space: str) -> npt.NDArray[np.uint8]:

@@ -29,10 +29,11 @@ _MAX_BOUND = 256
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one node runs. `reason` says why not on the plan's device (empty: it does)."""
+    """Where one node runs, and whose kernel it is. `reason` says why not on the plan's device (empty: it does)."""
 
     node: str
     device: str
+    backend: str
     reason: str
 
 
@@ -275,7 +276,7 @@ class Executable:
 
     def explain(self) -> list[Placement]:
         """Where each node runs, and why."""
-        return [Placement(repr(node), str(choice.device), choice.reason) for node, choice in self._nodes_chosen()]
+        return [Placement(repr(node), str(c.device), c.backend, c.reason) for node, c in self._nodes_chosen()]
 
     def profile(self, enabled: bool = True) -> list[tuple[str, int]]:
         """Turns timing of each node on or off (compiled plans only); returns (op, nanoseconds so far)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +137,7 @@ def test_a_write_past_the_end_on_a_device_with_its_own_memory_is_found(sim: Simu
         view.buffer.readable("sim")[0][view.nbytes + 2] = 0
 
     planted(sim, "silu", far)
-    assert {o.detail for o in outcomes(sim, "silu")} == {
+    assert {o.detail for o in outcomes(sim, "silu") if o.arrangement != "in a plan"} == {
         "it writes out of range: output 0: past its end: 1 bytes, the nearest 3 away"
     }
 
@@ -154,6 +154,27 @@ def test_an_operand_that_is_written_on_the_device_alone_is_found(sim: SimulatedB
 def test_a_result_that_is_not_written_is_found(sim: SimulatedBackend) -> None:
     sim.kernel("silu").launch = lambda call: None  # type: ignore[method-assign]
     assert {o.status for o in outcomes(sim, "silu") if "(0, 4)" not in o.sample} == {"wrong"}
+
+
+class IdleSegment:
+    """Says that it has run everything."""
+
+    def run(self, sizes: Mapping[str, int], first: int) -> None:
+        return None
+
+
+def test_a_compiled_segment_that_does_not_do_its_work_is_found(sim: SimulatedBackend) -> None:
+    sim.compile = lambda calls, bounds: IdleSegment()  # type: ignore[method-assign]
+    found = list(outcomes(sim, "exp"))
+    assert {o.arrangement for o in found if o.status != "ok"} == {"in a plan"}
+    assert {o.status for o in found if o.arrangement == "in a plan" and "(0, 4)" not in o.sample} == {"wrong"}
+
+
+def test_a_kernel_that_fails_in_a_plan_is_found_though_another_could_run(sim: SimulatedBackend) -> None:
+    sim.kernel("exp").raises = px.errors.KernelError("no power")
+    found = [o for o in outcomes(sim, "exp") if o.arrangement == "in a plan"]
+    assert {o.status for o in found} == {"error"}
+    assert "no power" in found[0].detail
 
 
 # ---- profiles
@@ -384,7 +405,7 @@ def test_writing_past_an_end_is_found_and_the_rest_is_still_checked(tmp_path: Pa
     status, report, said = verified(tmp_path, "exp", "tanh", "sigmoid")
     assert status == 1
     # every other case has the inaccessible page at that end; the others have the zone
-    found = [o.status for o in report.outcomes if o.op == "exp"]
+    found = [o.status for o in report.outcomes if o.op == "exp" and o.arrangement != "in a plan"]
     assert found == ["crashed", "wrong", "crashed", "wrong", "crashed"], "then it is given up"
     ends = ("past its end", "before its start")
     far = {f"it writes out of range: output 0: {end}: 1 bytes, the nearest 1 away" for end in ends}
@@ -398,15 +419,15 @@ def test_writing_past_an_end_is_found_and_the_rest_is_still_checked(tmp_path: Pa
 def test_a_kernel_that_hangs_or_ends_the_process_is_found(tmp_path: Path) -> None:
     status, report, _ = verified(tmp_path, "softcap", seconds=10)
     assert status == 1
-    assert [(o.status, o.detail) for o in report.failures] == [("crashed", "exit status 7: goodbye")]
+    assert [(o.status, o.detail) for o in report.failures] == [("crashed", "exit status 7: goodbye")] * 2
     source = FAULTY.replace('"silu": Hang', '"softcap": Hang').replace('"softcap": Exit, ', "")
     folder = tmp_path / "hang"
     folder.mkdir()
     install(folder, "perfxapi-backend-faulty", "faulty", source)
-    arguments = ["verify", "faulty", "--json", "--seconds", "3", "--op", "softcap"]
+    arguments = ["verify", "faulty", "--json", "--seconds", "2", "--op", "softcap"]
     done = run(folder, "-c", f"import sys; from perfxapi.cli import main; sys.exit(main({arguments!r}))")
-    (outcome,) = json.loads(done.stdout)["outcomes"]
-    assert (outcome["status"], outcome["detail"]) == ("hung", "no answer within 3 s")
+    found = [(outcome["status"], outcome["detail"]) for outcome in json.loads(done.stdout)["outcomes"]]
+    assert found == [("hung", "no answer within 2 s")] * 2, "eagerly and in a plan"
     assert done.returncode == 1
 
 
