@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from perfxapi.errors import CompileError, UnknownNameError
+from perfxapi.errors import CompileError, InvalidArgumentError, UnknownNameError
 from perfxapi.native import include_dir
 from perfxapi.settings import cache_folder, settings
 
@@ -46,6 +47,12 @@ TOOLCHAINS = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raises InvalidArgumentError for a name of kernels that is no lower-case identifier: files are called by it."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise InvalidArgumentError(f"kernels {name!r}: the name must be lower-case letters, digits and underscores")
+
+
 def toolchain_of(language: str) -> Toolchain:
     """The toolchain of "c" or "c++". Raises UnknownNameError."""
     try:
@@ -57,7 +64,10 @@ def toolchain_of(language: str) -> Toolchain:
 def find_compiler(name: str, language: str) -> list[str]:
     """The command of the compiler: what $CC or $CXX holds, else the first that is installed. Raises CompileError."""
     toolchain = toolchain_of(language)
-    named = shlex.split(os.environ.get(toolchain.variable, ""))
+    try:
+        named = shlex.split(os.environ.get(toolchain.variable, ""))
+    except ValueError as error:
+        raise CompileError(name, f"{toolchain.variable} is no command: {error}") from None
     for command in (named,) if named else ([command] for command in toolchain.commands):
         if path := shutil.which(command[0]):
             return [path, *command[1:]]
@@ -72,12 +82,17 @@ def compile_library(name: str, source: str | Path, language: str = "c", flags: S
     Taken from the folder of compiled kernels (`PERFXAPI_KERNEL_FOLDER`) if it is there. `flags` come last, and so may
     name libraries and override. Raises CompileError with the compiler's own words.
     """
+    check_name(name)
     suffix = toolchain_of(language).suffix
     text, shown = (source, f"{name}{suffix}") if isinstance(source, str) else (_text_of(name, source), source.name)
     command = [*find_compiler(name, language), *_FLAGS, *toolchain_of(language).flags, *_native_flags()]
     target = _folder() / f"{name}-{_digest(text, command, flags)}.so"
-    if not target.exists():
-        _compile(name, text, shown, command, flags, target)
+    try:
+        if not target.exists():
+            _compile(name, text, shown, command, flags, target)
+    except OSError as error:
+        mend = "name a folder that can be written in PERFXAPI_KERNEL_FOLDER"
+        raise CompileError(name, f"{target.parent}: {error}; to mend it: {mend}") from error
     return target
 
 
@@ -90,31 +105,21 @@ def _text_of(name: str, path: Path) -> str:
 
 def _compile(name: str, text: str, shown: str, command: list[str], flags: Sequence[str], target: Path) -> None:
     """Compiles beside `target` and moves the result there: another process sees all of it or nothing."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=target.parent) as work:
-            (Path(work) / shown).write_text(text, encoding="utf-8")
-            whole = [*command, f"-I{include_dir()}", shown, "-o", "kernels.so", *flags, "-lm"]
-            done = subprocess.run(
-                whole,
-                cwd=work,
-                env={**os.environ, "LC_ALL": "C"},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_SECONDS,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise CompileError(name, _first_error(done.stderr, done.returncode), done.stderr, shlex.join(whole))
-            os.replace(Path(work) / "kernels.so", target)
-    except OSError as error:
-        mend = "name a folder that can be written in PERFXAPI_KERNEL_FOLDER"
-        raise CompileError(name, f"{target.parent}: {error}; to mend it: {mend}") from error
-    except subprocess.TimeoutExpired:
-        raise CompileError(
-            name, f"its compiler did not end within {_SECONDS:g} s", command=shlex.join(command)
-        ) from None
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        (Path(work) / shown).write_text(text, encoding="utf-8")
+        whole = [*command, f"-I{include_dir()}", shown, "-o", "kernels.so", *flags, "-lm"]
+        english = {**os.environ, "LC_ALL": "C"}
+        pipe = subprocess.PIPE
+        try:
+            done = subprocess.run(whole, cwd=work, env=english, stdout=pipe, stderr=pipe, timeout=_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            said = f"its compiler did not end within {_SECONDS:g} s"
+            raise CompileError(name, said, command=shlex.join(whole)) from None
+        if done.returncode != 0:
+            words = done.stderr.decode(errors="replace")
+            raise CompileError(name, _first_error(words, done.returncode), words, shlex.join(whole))
+        os.replace(Path(work) / "kernels.so", target)
 
 
 def _first_error(said: str, status: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from perfxapi.backend import REGISTRY, Backend, BackendManifest, Kernel, OpCall
-from perfxapi.custom.compiler import compile_library
+from perfxapi.custom.compiler import check_name, compile_library
 from perfxapi.errors import InvalidArgumentError, PluginError
 from perfxapi.memory import HOST
 from perfxapi.native import JoinedKernels, NativeLibrary
@@ -127,13 +127,17 @@ class _BrokenKernel:
 
     def launch(self, call: OpCall) -> None:
         """Raises what went wrong."""
-        raise self.error
+        raise self.error.with_traceback(None)  # else each call would add to the last one's
 
 
 class CustomKernels(Backend):
-    """Kernels from any number of sources, each made when one of its ops is first asked for."""
+    """Kernels from any number of sources, each made when one of its ops is first asked for.
+
+    Raises InvalidArgumentError for a name that is no lower-case identifier, and for ops that are no tuple.
+    """
 
     def __init__(self, name: str, parts: Iterable[Kernels]) -> None:
+        check_name(name)
         self.name, self._parts = name, tuple(parts)
         for part in self._parts:
             if isinstance(part.ops, str):
@@ -173,7 +177,8 @@ def kernels_manifest(name: str, *parts: Kernels, priority: int = PRIORITY) -> Ba
     They serve every device on it, before backends of lower priority. Nothing is compiled or loaded before one of their
     ops is used; what then goes wrong is a fallback that names the cause.
     """
-    return BackendManifest(name, lambda: CustomKernels(name, parts), priority=priority, joins=HOST)
+    backend = CustomKernels(name, parts)
+    return BackendManifest(name, lambda: backend, priority=priority, joins=HOST)
 
 
 def add_kernels(name: str, *parts: Kernels, priority: int = PRIORITY) -> None:

@@ -261,6 +261,9 @@ def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch, remove: N
     monkeypatch.setenv("CC", "no-such-compiler -O2")
     with pytest.raises(CompileError, match=r"tried CC=no-such-compiler\); to mend it: install one"):
         add_kernels("axpy", SourceKernels(("axpy",), SOURCE))
+    monkeypatch.setenv("CC", "cc '")
+    with pytest.raises(CompileError, match="CC is no command: No closing quotation"):
+        add_kernels("axpy", SourceKernels(("axpy",), SOURCE))
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(CompileError, match=r"no compiler for c\+\+ is found \(tried c\+\+, g\+\+, clang\+\+\)"):
@@ -322,6 +325,15 @@ def test_a_function_that_declines_or_gives_the_wrong_shape(remove: None) -> None
     with pytest.warns(FallbackWarning, match="could not broadcast"):
         got = px.nn.axpy(px.asarray(x), px.asarray(x))
     assert np.array_equal(np.asarray(got), 3 * x)
+
+
+@pytest.mark.parametrize("name", ["", "Axpy", "../axpy", "a b", "axpy\n"])
+def test_names_that_cannot_be_used(name: str) -> None:
+    for use in (add_kernels, kernels_manifest):
+        with pytest.raises(InvalidArgumentError, match="the name must be lower-case letters"):
+            use(name, PythonKernel("axpy", reference))
+    with pytest.raises(InvalidArgumentError, match="the name must be lower-case letters"):
+        compile_library(name, SOURCE)
 
 
 def test_names(remove: None) -> None:
