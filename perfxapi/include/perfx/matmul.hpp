@@ -1,7 +1,8 @@
 /* matmul: products of float32 or float64 matrices of any strides, and of batches of them.
  *
- * Shapes and layouts fall into four classes. What is read in place is never packed, so reading and arithmetic overlap:
+ * Shapes and layouts fall into five classes. What is read in place is never packed, so reading and arithmetic overlap:
  * - a matrix of contiguous rows by one column: matmul_vector.hpp;
+ * - one row by a matrix of contiguous rows: matmul_row.hpp;
  * - very few rows by a matrix whose columns are contiguous (or the other way round): squares are transposed in
  * registers (multiply_turned in matmul_tile.hpp);
  * - up to kInPlaceRows of them: the tall operand is read in place, the other one is packed: matmul_skinny.hpp;
@@ -21,6 +22,7 @@
 #include <string.h>
 
 #include "perfx/matmul_problem.hpp"
+#include "perfx/matmul_row.hpp"
 #include "perfx/matmul_skinny.hpp"
 #include "perfx/matmul_vector.hpp"
 
@@ -172,6 +174,7 @@ inline void multiply_skinny(const Problem<T>& problem, Crew& crew, T* shared, T*
 template <class T>
 inline void multiply(const Problem<T>& problem, const Layout<T>& layout, Crew& crew, char* shared, char* own) {
   T* const sums = reinterpret_cast<T*>(own + layout.wide_bytes);
+  if (problem.is_row()) return multiply_row(problem, crew.share_of(problem.tall.size, lanes_of<T>()), sums);
   if (problem.is_skinny()) return multiply_skinny(problem, crew, reinterpret_cast<T*>(shared), sums);
   const int64_t block = narrow_block<T>(problem.narrow.size, problem.k);
   bool is_first = true;

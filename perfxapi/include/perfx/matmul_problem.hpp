@@ -22,6 +22,8 @@ constexpr int64_t kSkinnyTiles = 8;
 constexpr int64_t kSkinnyBytes = int64_t(1) << 19;
 /* At most so many rows of the other operand: beyond them the tall one is read often enough to pay for packing it. */
 constexpr int64_t kInPlaceRows = 64;
+/* Columns of the product of one row whose sums stay in the first cache. */
+constexpr int64_t kRowColumns = 2048;
 /* Slack behind each packed area: a vector may be stored where a part of it was meant. */
 constexpr int64_t kSlack = 256;
 
@@ -63,6 +65,8 @@ struct Problem {
     narrow = rows_are_wide ? right : left;
   }
 
+  /* Is it one row by a matrix of contiguous rows, or that transposed? */
+  bool is_row() const { return few.size == 1 && tall.outer == 1; }
   /* Is the wide operand transposed in registers? Worth it for very few rows of the other one. */
   bool is_turned() const { return narrow.size <= kFewRows && wide.depth == 1; }
   /* Is the tall operand read in place, and broadcast? */
@@ -100,7 +104,8 @@ struct Layout {
     narrow_bytes = round_up(depth * larger(rows, few) * int64_t(sizeof(T)) + kSlack, kCacheLine);
     wide_bytes = panel_lanes<T>() * 15 * smaller(round_up(depth, lanes_of<T>()), kDepthBlock) * int64_t(sizeof(T));
     wide_bytes += kSlack;
-    const int64_t sums = larger(panel_lanes<T>() * 8 * smaller(n, kSkinny), kSkinnyTiles * kProductRows * few);
+    const int64_t in_place = larger(kSkinnyTiles * kProductRows * few, kRowColumns);
+    const int64_t sums = larger(panel_lanes<T>() * 8 * smaller(n, kSkinny), in_place);
     sums_bytes = round_up(sums * int64_t(sizeof(T)) + kSlack, kCacheLine);
   }
   int64_t thread_bytes() const { return wide_bytes + sums_bytes; }
