@@ -13,12 +13,8 @@ namespace perfx {
 namespace PERFX_VARIANT {
 namespace matmul {
 
-/* Rows of the tall operand that will be wanted after a tile: those from `begin` to `end`. */
-template <class T>
-struct Fetch {
-  const T* data;
-  int begin, end;
-};
+/* Inner positions between the tall operand's use and its fetch into the second cache. */
+constexpr int64_t kSkinnyAhead = 1024;
 
 /* Adds one inner position to the sums: an item of each row, `step` apart, times the vectors at `panel`. */
 template <class T, int Rows, int Vectors>
@@ -37,26 +33,55 @@ inline void add_products(const T* items, int64_t step, const T* panel,
   }
 }
 
-/* The micro-kernel: `Rows` rows of the tall operand with `Vectors` vectors of a panel. A square of the rows is copied
- * at a time: rows whose distance is a power of two would drive each other out of the first cache. */
+/* One vector of each row, copied row by row as a square. `ahead` is fetched meanwhile. */
+template <class T, int Rows>
+class Square {
+ public:
+  void begin(const T* source) { source_ = source; }
+  /* Copies the rows that are due at step `k` of a vector's lanes. */
+  void copy(int k, int64_t stride, int64_t ahead) {
+    constexpr int kCount = lanes_of<T>();
+#pragma GCC unroll 4
+    for (int r = k * Rows / kCount; r < (k + 1) * Rows / kCount; ++r) {
+      store(items_ + r * kCount, load(source_));
+      __builtin_prefetch(source_ + ahead, 0, 2);
+      source_ += stride;
+      /* Each address is made from the one before: there are no registers to keep all of them, as compilers would. */
+      asm volatile("" : "+r"(source_));
+    }
+  }
+  const T* items() const { return items_; }
+
+ private:
+  alignas(64) T items_[Rows * lanes_of<T>()];
+  const T* source_;
+};
+
+/* The micro-kernel: `Rows` rows of the tall operand with `Vectors` vectors of a panel. Rows whose distance is a power
+ * of two would drive each other out of the first cache, so squares of them are copied: the next one while this one is
+ * multiplied, for what was just stored is slow to load. `ahead` is the distance in items to what is wanted later. */
 template <class T, int Rows, int Vectors>
-inline void multiply_in_place(int64_t depth, const T* tall, int64_t stride, const T* panel, const Fetch<T>& fetch,
+inline void multiply_in_place(int64_t depth, const T* tall, int64_t stride, const T* panel, int64_t ahead,
                               const Target<T>& target) {
   using V = typename VectorOf<T>::Type;
   constexpr int kCount = lanes_of<T>();
-  alignas(64) T square[Rows * kCount];
+  const int64_t whole = depth / kCount * kCount;
+  Square<T, Rows> squares[2];
   V sums[Rows][Vectors] = {};
-  int64_t first = 0;
-  for (; first + kCount <= depth; first += kCount) {
-    for (int r = fetch.begin; r < fetch.end; ++r) __builtin_prefetch(fetch.data + r * stride + first, 0, 2);
+  squares[0].begin(tall);
+  for (int k = 0; k < kCount && whole > 0; ++k) squares[0].copy(k, stride, ahead);
+  for (int64_t first = 0; first < whole; first += kCount) {
+    const Square<T, Rows>& now = squares[first / kCount % 2];
+    Square<T, Rows>& next = squares[(first / kCount + 1) % 2];
+    next.begin(tall + smaller(first + kCount, whole - kCount));
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) store(square + r * kCount, load(tall + r * stride + first));
-#pragma GCC unroll 4
-    for (int k = 0; k < kCount; ++k)
-      add_products<T, Rows, Vectors>(square + k, kCount, panel + (first + k) * Vectors * kCount, sums);
+    for (int k = 0; k < kCount; ++k) {
+      add_products<T, Rows, Vectors>(now.items() + k, kCount, panel + (first + k) * Vectors * kCount, sums);
+      next.copy(k, stride, ahead);
+    }
   }
-  for (; first < depth; ++first)
-    add_products<T, Rows, Vectors>(tall + first, stride, panel + first * Vectors * kCount, sums);
+  for (int64_t k = whole; k < depth; ++k)
+    add_products<T, Rows, Vectors>(tall + k, stride, panel + k * Vectors * kCount, sums);
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
@@ -68,7 +93,7 @@ inline void multiply_in_place(int64_t depth, const T* tall, int64_t stride, cons
 }
 
 template <class T>
-using InPlaceFn = void (*)(int64_t, const T*, int64_t, const T*, const Fetch<T>&, const Target<T>&);
+using InPlaceFn = void (*)(int64_t, const T*, int64_t, const T*, int64_t, const Target<T>&);
 
 /* The micro-kernel for a number of rows (1 .. kProductRows) and of vectors (1 .. kProductVectors). */
 template <class T, int Rows = kProductRows, int Vectors = kProductVectors>
@@ -112,10 +137,7 @@ class SkinnyRound {
     if (k_ > 0) read(first, size, sums);
     for (int64_t k = 0; k < depth_; k += kDepthBlock) {
       for (int64_t row = 0; row < size; row += kProductRows) {
-        const T* next = row + kProductRows < size  ? problem_.tall.at(first + row + kProductRows, k_ + k)
-                        : k + kDepthBlock < depth_ ? problem_.tall.at(first, k_ + k + kDepthBlock)
-                                                   : problem_.tall.at(first + size, k_);
-        multiply_tile(first + row, int(smaller(kProductRows, size - row)), k, next, sums + row * width_);
+        multiply_tile(first + row, int(smaller(kProductRows, size - row)), k, ahead(row, size, k), sums + row * width_);
       }
     }
     write(first, size, sums);
@@ -126,15 +148,20 @@ class SkinnyRound {
   const T* panel_at(int64_t k, int64_t lane) const { return packed_ + k * width_ + lane * depth_at(k); }
   int vectors_at(int64_t lane) const { return int(smaller(kProductVectors, (width_ - lane) / lanes_of<T>())); }
 
-  /* One tile with every panel; each of them fetches its share of the next tile. */
-  void multiply_tile(int64_t row, int rows, int64_t k, const T* next, T* sums) const {
-    const int panels = int(divide_up(width_, panel_lanes<T>()));
+  /* From a tile at an inner position to what is fetched for later: further on in its rows, then the next tile's. Where
+   * tiles take turns, the next of them. */
+  int64_t ahead(int64_t row, int64_t size, int64_t k) const {
+    const int64_t stride = problem_.tall.outer, step = smaller(kSkinnyAhead, depth_);
+    if (size <= kProductRows) return k + step < depth_ ? step : step - depth_ + kProductRows * stride;
+    return row + kProductRows < size || k + kDepthBlock >= depth_ ? kProductRows * stride : kDepthBlock - row * stride;
+  }
+
+  /* One tile with every panel; the first of them fetches. */
+  void multiply_tile(int64_t row, int rows, int64_t k, int64_t ahead, T* sums) const {
     const T* tall = problem_.tall.at(row, k_ + k);
-    for (int panel = 0; panel < panels; ++panel) {
-      const int64_t lane = panel * panel_lanes<T>();
-      const Fetch<T> fetch = {next, kProductRows * panel / panels, kProductRows * (panel + 1) / panels};
-      in_place_for<T>(rows, vectors_at(lane))(depth_at(k), tall, problem_.tall.outer, panel_at(k, lane), fetch,
-                                              {sums + lane, width_, 0, k_ + k > 0});
+    for (int64_t lane = 0; lane < width_; lane += panel_lanes<T>()) {
+      in_place_for<T>(rows, vectors_at(lane))(depth_at(k), tall, problem_.tall.outer, panel_at(k, lane),
+                                              lane == 0 ? ahead : 0, {sums + lane, width_, 0, k_ + k > 0});
     }
   }
 
