@@ -286,17 +286,7 @@ def _common_device(op: str, arrays: Sequence[Array]) -> Device:
     return working[0] if working else get_device()
 
 
-def matmul(a: Any, b: Any) -> Array:
-    """The matrix product `a @ b` of the array API: vectors, matrices, and stacks of matrices that are broadcast.
-
-    `a` [..., M, K] and `b` [..., K, N] give [..., M, N]; a vector is a row on the left, a column on the right. Raises
-    InvalidArgumentError where the inner sizes differ.
-    """
-    result: Array = apply("matmul", a, b)
-    return result
-
-
-# ---- elementwise functions of the array API standard: what is computed once is ready the next time
+# ---- functions of the array API standard: what is computed once is ready the next time
 
 
 def _unary(name: str, meaning: str) -> Callable[[Any], Array]:
@@ -413,3 +403,9 @@ maximum = _binary("maximum", "The larger of x1 and x2, NaN where either is NaN")
 minimum = _binary("minimum", "The smaller of x1 and x2, NaN where either is NaN")
 exp = _unary("exp", "e to the power of x, of a floating-point operand")
 tanh = _unary("tanh", "The hyperbolic tangent of x, of a floating-point operand")
+matmul = _binary("matmul", "")
+matmul.__doc__ = """The matrix product `x1 @ x2`: vectors, matrices, and stacks of matrices that are broadcast.
+
+`x1` [..., M, K] and `x2` [..., K, N] give [..., M, N]; a vector is a row on the left, a column on the right. Raises
+InvalidArgumentError where the inner sizes differ.
+"""

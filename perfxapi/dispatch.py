@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Protocol, TypeAlias
 
-from perfxapi.backend import REGISTRY, BackendEntry, Kernel, OpCall
+from perfxapi.backend import REGISTRY, BackendEntry, Kernel, OpCall, SmallKernel
 from perfxapi.device import Device
 from perfxapi.errors import DeviceLostError, FallbackError, InvalidArgumentError, PerfXError
 from perfxapi.ledger import LEDGER, LedgerRow
@@ -177,11 +177,16 @@ def cached_choice(call: OpCall, device: Device) -> Choice:
 
 
 def _tuned(call: OpCall, device: Device, first: Choice) -> Choice:
-    """The quickest of the kernels that the first choice's backend offers for a call on its operands."""
+    """The quickest of the kernels that the first choice's backend offers for a call on its operands.
+
+    A small call that the first choice runs without dispatch is its own: describing the call would take longer.
+    """
     entry = next((entry for entry in REGISTRY.entries() if entry.manifest.name == first.backend), None)
     if entry is None or entry.backend is None or len(entry.backend.kernels(call.op)) < 2:
         return first
     if first.reason or not is_worth_measuring(op_spec(call.op), call):
+        return first
+    if isinstance(first.kernel, SmallKernel) and first.kernel.launcher(call) is not None:
         return first
     rivals = {c.kernel: c for c in takewhile(lambda choice: choice.backend == first.backend, choices(call, device))}
     space = first.device.memory_space

@@ -101,11 +101,8 @@ class NativeBackend(NativeCalls):
         check(status, f"{kernel.backend.name}: {call.op}")
 
     def launcher(self, kernel: NativeKernel, call: OpCall) -> Launcher | None:
-        """What runs small calls like this one on the calling thread alone."""
-        if call.op in _FIRST_WEIGHT:
-            return None
-        struct, keep = self.build_call(call, with_data=False)
-        return small_launcher(self.library, kernel, call, struct, keep)
+        """What runs small calls like this one from a description that is made once."""
+        return None if call.op in _FIRST_WEIGHT else small_launcher(self.pool, kernel, call)
 
     def fill_operand(self, tensor: Any, op: str, index: int, view: View, *, with_data: bool) -> None:
         """As for any library; constant weights are described as their tiles."""

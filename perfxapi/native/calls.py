@@ -114,18 +114,18 @@ class NativeKernel:
         self.backend.launch(self, call)
 
     def launcher(self, call: OpCall) -> Launcher | None:
-        """What runs small calls like this one on the calling thread, without the pool; None where it cannot."""
+        """What runs small calls like this one without describing each of them anew; None where it cannot."""
         return self.backend.launcher(self, call)
 
     def pointer(self, storage: Any) -> Any:
         """A char pointer, which keeps the storage alive."""
         return self.backend.library.ffi.from_buffer(storage)
 
-    def workspace_of(self, struct: Any) -> int:
-        """Bytes of scratch memory for a filled PxCall."""
+    def workspace_of(self, struct: Any, num_threads: int | None = None) -> int:
+        """Bytes of scratch memory for a filled PxCall on that many threads, all of the pool's where None."""
         if self.entry.workspace == self.backend.library.ffi.NULL:
             return 0
-        return int(self.entry.workspace(struct, self.backend.num_threads))
+        return int(self.entry.workspace(struct, num_threads or self.backend.num_threads))
 
     def workspace_bytes(self, call: OpCall) -> int:
         """Bytes of scratch memory for a call at its largest shapes."""

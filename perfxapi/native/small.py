@@ -1,4 +1,4 @@
-"""Small eager calls: run by the calling thread, from a description that is made once for all calls of a signature."""
+"""Small eager calls: run from a description that is made once for all calls of a signature."""
 
 from __future__ import annotations
 
@@ -10,38 +10,46 @@ import numpy as np
 from perfxapi.allocator import ALIGNMENT
 from perfxapi.backend import Block, Launcher, OpCall
 from perfxapi.native.calls import NativeKernel
-from perfxapi.native.library import NativeLibrary
-from perfxapi.ops.spec import TensorSpec, op_spec
+from perfxapi.ops.spec import Cost, TensorSpec, op_spec
 
 _MAX_OPERANDS = 3
 """As many as `perfx_run_small` takes."""
-_MAX_FLOPS = 8192
-_MAX_BYTES = 65536
-"""Past these, waking the pool costs less than what its other threads save."""
-_SLAB_BYTES = 1024
-"""Small results are cut from slabs of this size. A result that is kept keeps its slab, so it is no larger."""
+_MAX_COST = Cost(nbytes=1 << 22, flops=1 << 24)
+"""Past this, what dispatch costs does not matter, and how the work is done does."""
+_MAX_ALONE = Cost(nbytes=1 << 16, flops=1 << 19)
+"""Up to this, waking the pool costs more than what its other threads save: the calling thread does it alone."""
+_MAX_WORKSPACE = 1 << 24
+"""Bytes of scratch memory that a thread of the program may keep."""
+_SLAB_BLOCKS, _SLAB_BYTES = 16, 16384
+"""Small results are cut from slabs of so many, of this size at most. A result that is kept keeps its slab."""
 
 
-def small_launcher(
-    library: NativeLibrary, kernel: NativeKernel, call: OpCall, struct: Any, keep: Any
-) -> Launcher | None:
-    """What runs calls like this one. `struct` is its PxCall without addresses; `keep` is what that points to."""
-    if len(call.inputs) + len(call.outputs) > _MAX_OPERANDS or not _is_small(call) or kernel.workspace_of(struct):
+def small_launcher(pool: Any, kernel: NativeKernel, call: OpCall) -> Launcher | None:
+    """What runs calls like this one, on the pool where they are worth it; None for those that are not small."""
+    cost = _cost(call)
+    if cost is None or len(call.inputs) + len(call.outputs) > _MAX_OPERANDS or not _within(cost, _MAX_COST):
         return None
-    small = library.ffi.new("PxSmallCall*", {"run": kernel.entry.run, "call": struct})
+    library = kernel.backend.library
+    struct, keep = kernel.backend.build_call(call, with_data=False)
+    alone = _within(cost, _MAX_ALONE)
+    workspace = kernel.workspace_of(struct, 1 if alone else None)
+    if workspace > _MAX_WORKSPACE:
+        return None
+    fields = {"run": kernel.entry.run, "call": struct, "pool": library.ffi.NULL if alone else pool}
+    small = library.ffi.new("PxSmallCall*", {**fields, "workspace_bytes": workspace})
     run, null = library.lib.perfx_run_small, library.ffi.NULL
     free: list[Block] = []
     take, refill = free.pop, _refill(free, call.outputs[0].nbytes, library.ffi.from_buffer)
 
     # the status of a kernel that went well is 0; what `small` points to is a default, to live as long as the function
-    def launch_unary(x: Any, _keep: Any = (struct, keep)) -> Block | None:
+    def launch_unary(x: Any, _keep: Any = (struct, keep, pool)) -> Block | None:
         try:
             block = take()
         except IndexError:
             block = refill()
         return None if run(small, x, block[0], null) else block
 
-    def launch_binary(x: Any, y: Any, _keep: Any = (struct, keep)) -> Block | None:
+    def launch_binary(x: Any, y: Any, _keep: Any = (struct, keep, pool)) -> Block | None:
         try:
             block = take()
         except IndexError:
@@ -54,7 +62,7 @@ def small_launcher(
 def _refill(free: list[Block], nbytes: int, pointer_to: Callable[[Any], Any]) -> Callable[[], Block]:
     """Cuts a new slab into blocks of `nbytes` bytes: all but the returned one are put into `free`."""
     step = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
-    starts = range(0, max(_SLAB_BYTES // step, 1) * step, step)
+    starts = range(0, max(min(_SLAB_BYTES // step, _SLAB_BLOCKS), 1) * step, step)
 
     def refill() -> Block:
         slab: Any = np.empty(len(starts) * step, np.uint8)
@@ -66,9 +74,13 @@ def _refill(free: list[Block], nbytes: int, pointer_to: Callable[[Any], Any]) ->
     return refill
 
 
-def _is_small(call: OpCall) -> bool:
+def _cost(call: OpCall) -> Cost | None:
+    """What a call costs; None where that is not known, or where it does more than make one result."""
     spec = op_spec(call.op)
     if spec.cost is None or spec.mutates or spec.state or len(call.outputs) != 1:
-        return False
-    cost = spec.cost([TensorSpec(view.shape, view.dtype) for view in call.inputs], call.attributes)
-    return cost.flops <= _MAX_FLOPS and cost.nbytes <= _MAX_BYTES
+        return None
+    return spec.cost([TensorSpec(view.shape, view.dtype) for view in call.inputs], call.attributes)
+
+
+def _within(cost: Cost, limit: Cost) -> bool:
+    return cost.flops <= limit.flops and cost.nbytes <= limit.nbytes

@@ -51,6 +51,31 @@ def test_one_operand_gives_the_bits_of_dispatch(name: str) -> None:
     assert np.allclose(by_dispatch, getattr(np, name)(x.astype(np.float64)), rtol=1e-6)
 
 
+SHAPES = [((4,), (4,)), ((3, 5), (5, 2)), ((7, 40, 30), (7, 30, 50)), ((1, 300), (300, 200)), ((9, 8), (8,))]
+
+
+@pytest.mark.parametrize(("left", "right"), SHAPES)
+def test_products_give_the_bits_of_dispatch(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    a, b = cpu(rng.standard_normal(left)), cpu(rng.standard_normal(right))
+    by_dispatch = np.asarray(px.apply("matmul", a, b))
+    for _ in range(3):
+        assert np.array_equal(np.asarray(a @ b), by_dispatch)
+    assert counts() == {("matmul", "cpu:0"): 4}
+
+
+def test_products_of_many_threads_each_have_their_scratch_memory() -> None:
+    rng = np.random.default_rng(2)
+    pairs = [(cpu(rng.standard_normal((20, size))), cpu(rng.standard_normal((size, 24)))) for size in (30, 400) * 4]
+    expected = [np.asarray(a @ b) for a, b in pairs]
+
+    def agrees(index: int) -> bool:
+        return all(np.array_equal(np.asarray(pairs[index][0] @ pairs[index][1]), expected[index]) for _ in range(100))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(agrees, range(8)))
+
+
 def test_every_call_is_counted_where_it_ran() -> None:
     a, b = cpu(np.ones(16)), cpu(np.ones(16))
     for _ in range(5):

@@ -144,7 +144,7 @@ void check_small(const Binary& binary, PxPool* pool) {
     Call call(2, {tensor(a, {33}), tensor(b, {33}), tensor(y, {33})});
     CHECK(run(*candidate.kernel, pool, call.call) == PX_OK);
     for (PxTensor& operand : call.operands) operand.data = nullptr;
-    PxSmallCall alone{candidate.kernel->run, &call.call};
+    PxSmallCall alone{candidate.kernel->run, &call.call, nullptr, 0};
     CHECK(perfx_run_small(&alone, a.data(), b.data(), small.data()) == PX_OK);
     CHECK(std::memcmp(y.data(), small.data(), 33 * sizeof(float)) == 0);
     CHECK(call.operands[0].data == nullptr);

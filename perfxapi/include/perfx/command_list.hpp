@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -274,7 +275,23 @@ inline int32_t run_kernel(PxPool& pool, PxKernelFn run, const PxCall& call) {
 /* The most operands that a small call may have. */
 constexpr int32_t kMaxSmallOperands = 3;
 
-/* Runs one kernel on the calling thread, no pool being involved; operand i lies at data[i]. */
+/* Scratch memory of the calling thread, which keeps it for the next call; null where there is none to be had. */
+inline void* scratch(int64_t bytes) {
+  constexpr size_t kAlignment = 64;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  thread_local std::unique_ptr<void, Free> memory;
+  thread_local int64_t size = 0;
+  if (bytes > size) {
+    size = 0;
+    memory.reset(std::aligned_alloc(kAlignment, (size_t(bytes) + kAlignment - 1) / kAlignment * kAlignment));
+    if (memory != nullptr) size = bytes;
+  }
+  return memory.get();
+}
+
+/* Runs one kernel on the pool or the calling thread, as the call says; operand i lies at data[i]. */
 inline int32_t run_small(const PxSmallCall& small, const std::array<void*, kMaxSmallOperands>& data) {
   PxCall call = *small.call;
   if (call.num_operands > kMaxSmallOperands) return PX_UNSUPPORTED;
@@ -284,6 +301,12 @@ inline int32_t run_small(const PxSmallCall& small, const std::array<void*, kMaxS
     operands[i].data = data[size_t(i)];
   }
   call.operands = operands;
+  if (small.workspace_bytes > 0) {
+    call.workspace = scratch(small.workspace_bytes);
+    call.workspace_bytes = small.workspace_bytes;
+    if (call.workspace == nullptr) return PX_OUT_OF_MEMORY;
+  }
+  if (small.pool != nullptr) return run_kernel(*small.pool, small.run, call);
   int64_t counters[8 * PERFX_NUM_COUNTERS] = {};
   const PxThread alone{0, 1, [](const PxThread*) {}, nullptr, counters};
   return small.run(&call, &alone);

@@ -31,13 +31,16 @@ void perfx_pool_destroy(PxPool* pool);
 int32_t perfx_pool_num_threads(const PxPool* pool);
 /* Runs one kernel on all threads; returns the first status that is not PX_OK. */
 int32_t perfx_pool_run(PxPool* pool, PxKernelFn run, const PxCall* call);
-/* Runs one kernel on the calling thread alone, for work that is not worth waking the pool for. Operand i has its data
- * at the i-th of x, y and z instead of where the call says (null where there are fewer); `small` is only read, so
- * threads of the program may share it. PX_UNSUPPORTED for a call of more than three operands. Not timed: that would
- * take as long. */
+/* Runs one kernel on a pool, or (null) on the calling thread alone, for work that is not worth waking the pool for:
+ * that is not timed, which would take as long. Operand i has its data at the i-th of x, y and z instead of where the
+ * call says (null where there are fewer); `small` is only read, so threads of the program may share it. The kernel gets
+ * `workspace_bytes` of the calling thread's, which keeps them. PX_UNSUPPORTED for a call of more than three operands,
+ * PX_OUT_OF_MEMORY. */
 typedef struct PxSmallCall {
   PxKernelFn run;
   const PxCall* call;
+  PxPool* pool;
+  int64_t workspace_bytes;
 } PxSmallCall;
 int32_t perfx_run_small(const PxSmallCall* small, void* x, void* y, void* z);
 /* Nanoseconds spent inside perfx_pool_run and perfx_list_run since the pool was made. */
