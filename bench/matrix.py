@@ -111,6 +111,11 @@ def _with_limits(row: dict[str, Any], figures: dict[str, float]) -> dict[str, An
 
 
 def measure(threads: int) -> list[dict[str, Any]]:
+    """Rows for one thread, and for that many."""
+    return [row for count in sorted({1, threads}) for row in measure_with(count)]
+
+
+def measure_with(threads: int) -> list[dict[str, Any]]:
     """A row for each shape, measured in a child process with that many threads of ours and of OpenBLAS.
 
     A limit is what reading every operand from memory would cost: what fits into a cache may be quicker.
@@ -151,7 +156,7 @@ def main() -> int:
     if chosen.worker:
         print(json.dumps(_worker(chosen.threads[0])))
         return 0
-    rows = [row for threads in chosen.threads or (1, 2) for row in measure(threads)]
+    rows = [row for threads in chosen.threads or (1, 2) for row in measure_with(threads)]
     described = machine.describe()
     chosen.json.write_text(json.dumps({"machine": described, "rows": rows}, indent=1) + "\n")
     title = f"# Products of dense float32 matrices\n\n`python -m bench.matrix` on {described['processor']}. "
