@@ -6,6 +6,7 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PROMPT ?= The capital of France is
 MODEL ?= gemma3-270m
+SUITE ?= ../array-api-tests
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -95,6 +96,11 @@ test-riscv64: $(VENV)/.tools  ## Cross-compile the native library for riscv64 an
 .PHONY: test-aarch64
 test-aarch64: $(VENV)/.tools  ## The same for aarch64
 	scripts/cross_test.sh aarch64 $(BACKEND) $(JOBS)
+
+.PHONY: test-array-api
+test-array-api: install  ## Run the array API standard's own suite; SUITE names a checkout of data-apis/array-api-tests
+	$(PIP) install pytest-json-report ndindex
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/array_api_tests.py "$(SUITE)"
 
 .PHONY: fuzz
 fuzz: install  ## Feed damaged GGUF files to the reader for two minutes

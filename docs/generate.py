@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+import perfxapi
 import perfxapi_backend_cpu
 from perfxapi.conformance import PROFILES, Profile
 from perfxapi.native import NativeLibrary
@@ -100,6 +101,15 @@ def native_kernels() -> dict[str, set[str]]:
     return {text(v.name): {text(v.kernels[i].op) for i in range(v.num_kernels)} for v in library.variants}
 
 
+def functions_of_the_standard() -> list[str]:
+    """The names of the functions of the namespace, those of its extensions included."""
+    spaces = (perfxapi.standard, perfxapi.linalg, perfxapi.fft)
+    found = {
+        id(function): name for space in spaces for name in space.__all__ if callable(function := getattr(space, name))
+    }
+    return sorted(found.values())
+
+
 def op_row(spec: OpSpec, kernels: dict[str, set[str]]) -> list[str]:
     """One op."""
     attributes = [a.name + (f" ({', '.join(a.choices)})" if a.choices else "") for a in spec.attributes]
@@ -112,13 +122,22 @@ def op_row(spec: OpSpec, kernels: dict[str, set[str]]) -> list[str]:
     return [f"`{spec.name}`", inputs, ", ".join(attributes), native, required, f"`{source.replace('.', '/')}.py`"]
 
 
+DOMAINS = {
+    "array": f"primitives of the {len(functions_of_the_standard())} functions of the array API standard",
+    "model": "ops of language models",
+}
+
+
 def ops() -> str:
     """docs/generated/ops.md."""
     kernels = native_kernels()
     header = ["op", "inputs", "attributes", "kernel in the cpu backend", "required by", "spec"]
     variants = f"Variants of the cpu backend on x86-64: {', '.join(kernels)}. Every op runs on the reference backend."
-    rows = [op_row(spec, kernels) for spec in sorted(all_ops(), key=lambda spec: spec.name)]
-    return "\n\n".join(["# Ops", NOTE, variants, table(header, rows), *profiles()])
+    parts = []
+    for domain, meaning in DOMAINS.items():
+        specs = sorted((spec for spec in all_ops() if spec.domain == domain), key=lambda spec: spec.name)
+        parts += [f"## {len(specs)} {meaning}", table(header, [op_row(spec, kernels) for spec in specs])]
+    return "\n\n".join(["# Ops", NOTE, variants, *parts, *profiles()])
 
 
 def profiles() -> list[str]:

@@ -1,21 +1,9 @@
 """PerfXAPI: one op API over many kinds of hardware. Backends are plugins; fallback is by operator and never silent."""
 
-from perfxapi import errors, graph, nn, ops
+from perfxapi import errors, graph, nn, ops, standard
 from perfxapi import plugins as plugins
-from perfxapi.array import (
-    Array,
-    add,
-    apply,
-    asarray,
-    divide,
-    exp,
-    matmul,
-    maximum,
-    minimum,
-    multiply,
-    subtract,
-    tanh,
-)
+from perfxapi.array import Array, apply
+from perfxapi.array import asarray as asarray
 from perfxapi.creation import constant, state
 from perfxapi.device import Device
 from perfxapi.dims import Dim
@@ -53,14 +41,17 @@ from perfxapi.dtypes import (
     uint32,
     uint64,
 )
+from perfxapi.dtypes import bool_ as bool
 from perfxapi.ledger import LEDGER as _LEDGER
 from perfxapi.ledger import Explanation
 from perfxapi.native import include_dir, native_seconds, set_num_threads
 from perfxapi.ops.spec import TensorSpec
 from perfxapi.policy import all_devices, get_device, use_device
 from perfxapi.settings import settings
+from perfxapi.standard import *  # noqa: F403  the names of the standard stand in one list, there
 
 __version__ = "0.1.0"
+__array_api_version__ = "2025.12"
 
 
 def explain() -> Explanation:
@@ -85,19 +76,17 @@ __all__ = [
     "Dim",
     "Explanation",
     "TensorSpec",
-    "add",
     "all_devices",
     "apply",
     "asarray",
     "bfloat16",
+    "bool",
     "bool_",
     "complex64",
     "complex128",
     "constant",
-    "divide",
     "dtype_of",
     "errors",
-    "exp",
     "explain",
     "float16",
     "float32",
@@ -113,10 +102,6 @@ __all__ = [
     "int64",
     "iq4_nl",
     "iq4_xs",
-    "matmul",
-    "maximum",
-    "minimum",
-    "multiply",
     "mxfp4",
     "native_seconds",
     "nn",
@@ -136,11 +121,10 @@ __all__ = [
     "set_num_threads",
     "settings",
     "state",
-    "subtract",
-    "tanh",
     "uint8",
     "uint16",
     "uint32",
     "uint64",
     "use_device",
 ]
+__all__ += standard.__all__

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,28 +15,88 @@ from perfxapi.backend import REGISTRY
 from perfxapi.device import Device
 from perfxapi.dims import Shape, Size, product
 from perfxapi.dispatch import call_op
-from perfxapi.dtypes import DType, dtype_of
-from perfxapi.errors import InvalidArgumentError, TraceError
-from perfxapi.indexing import MAX_NDIM, complete_shape, index_view
-from perfxapi.memory import HOST, Buffer, Layout, View, layout_of
-from perfxapi.ops.spec import OpSpec, op_spec
+from perfxapi.dtypes import DType, complex_of, dtype_of
+from perfxapi.errors import InvalidArgumentError, InvalidDTypeError, TraceError
+from perfxapi.indexing import MAX_NDIM, complete_shape, index_view, reshaped_strides
+from perfxapi.memory import HOST, Buffer, Layout, View
+from perfxapi.ops.spec import ALL_KINDS, FLOATS, INTEGERS, NUMBERS, REALS, OpSpec, op_spec
 from perfxapi.policy import get_device
-from perfxapi.ready import Known, ReadyCall
-from perfxapi.settings import settings
+
+API_VERSIONS: Final = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
+"""Versions of the Python array API standard that the namespace answers to; it has all of the last."""
+
+
+Operator: TypeAlias = "Callable[[Array, Any], Array]"
 
 
 class Array:
-    """An n-dimensional array on a device.
+    """An n-dimensional array on a device, as the Python array API standard (2025.12) describes it.
 
-    Made by `asarray`, `constant`, `state` and by ops. Indexing with integers, slices, `...` and None, `reshape` of
-    contiguous arrays and `permute_dims` give views of the same bytes. `numpy.asarray(array)` reads it (moving it to the
-    host if it must).
+    Made by `asarray`, `constant`, `state` and by functions. Indexing with integers, slices, `...` and None, `reshape`
+    of contiguous arrays and `permute_dims` give views of the same bytes. `numpy.asarray(array)` reads it (moving it to
+    the host if it must). Like NumPy's, arrays are not hashable: `==` compares their elements.
     """
 
     # The result of a ready call has a layout and a block of fresh memory that nothing else knows of; it gets its view
     # when one is asked for.
     __slots__ = ("_block", "_layout", "_view", "device")
     __array_priority__ = 100.0
+    __hash__ = None  # type: ignore[assignment]
+
+    # Operators and the indexing of parts are functions of the standard; perfxapi.standard.operators binds them.
+    __add__: ClassVar[Operator]
+    __radd__: ClassVar[Operator]
+    __iadd__: ClassVar[Operator]
+    __sub__: ClassVar[Operator]
+    __rsub__: ClassVar[Operator]
+    __isub__: ClassVar[Operator]
+    __mul__: ClassVar[Operator]
+    __rmul__: ClassVar[Operator]
+    __imul__: ClassVar[Operator]
+    __truediv__: ClassVar[Operator]
+    __rtruediv__: ClassVar[Operator]
+    __itruediv__: ClassVar[Operator]
+    __floordiv__: ClassVar[Operator]
+    __rfloordiv__: ClassVar[Operator]
+    __ifloordiv__: ClassVar[Operator]
+    __mod__: ClassVar[Operator]
+    __rmod__: ClassVar[Operator]
+    __imod__: ClassVar[Operator]
+    __pow__: ClassVar[Operator]
+    __rpow__: ClassVar[Operator]
+    __ipow__: ClassVar[Operator]
+    __matmul__: ClassVar[Operator]
+    __rmatmul__: ClassVar[Operator]
+    __imatmul__: ClassVar[Operator]
+    __and__: ClassVar[Operator]
+    __rand__: ClassVar[Operator]
+    __iand__: ClassVar[Operator]
+    __or__: ClassVar[Operator]
+    __ror__: ClassVar[Operator]
+    __ior__: ClassVar[Operator]
+    __xor__: ClassVar[Operator]
+    __rxor__: ClassVar[Operator]
+    __ixor__: ClassVar[Operator]
+    __lshift__: ClassVar[Operator]
+    __rlshift__: ClassVar[Operator]
+    __ilshift__: ClassVar[Operator]
+    __rshift__: ClassVar[Operator]
+    __rrshift__: ClassVar[Operator]
+    __irshift__: ClassVar[Operator]
+    __lt__: ClassVar[Operator]
+    __le__: ClassVar[Operator]
+    __gt__: ClassVar[Operator]
+    __ge__: ClassVar[Operator]
+    __eq__: ClassVar[Operator]  # type: ignore[assignment]
+    __ne__: ClassVar[Operator]  # type: ignore[assignment]
+    __neg__: ClassVar[Callable[[Array], Array]]
+    __pos__: ClassVar[Callable[[Array], Array]]
+    __abs__: ClassVar[Callable[[Array], Array]]
+    __invert__: ClassVar[Callable[[Array], Array]]
+    __getitem__: ClassVar[Callable[[Array, Any], Array]]
+    __setitem__: ClassVar[Callable[[Array, Any, Any], None]]
+    __dlpack__: ClassVar[Callable[..., Any]]
+    __dlpack_device__: ClassVar[Callable[[Array], tuple[Any, int]]]
 
     def __init__(self, view: View | None, device: Device, layout: Layout | None = None, block: Any = None) -> None:
         self._view, self.device, self._layout, self._block = view, device, layout, block
@@ -79,37 +140,69 @@ class Array:
         """Number of elements."""
         return product(self._form.shape)
 
+    @property
+    def T(self) -> Array:  # noqa: N802
+        """The transpose of a matrix: an array of two dimensions."""
+        if self.ndim != 2:
+            raise InvalidArgumentError(f"T: {list(self.shape)} is no matrix; mT transposes the last two axes")
+        return self.permute_dims((1, 0))
+
+    @property
+    def mT(self) -> Array:  # noqa: N802
+        """Each matrix of a stack transposed: the last two axes change places."""
+        if self.ndim < 2:
+            raise InvalidArgumentError(f"mT: {list(self.shape)} has no two axes to transpose")
+        return self.permute_dims((*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
+        """The module whose functions take this array. Raises InvalidArgumentError for a version it does not have."""
+        if api_version is not None and api_version not in API_VERSIONS:
+            raise InvalidArgumentError(f"api_version must be one of {', '.join(API_VERSIONS)}; got {api_version!r}")
+        return sys.modules["perfxapi"]
+
+    def to_device(self, device: Device | str, /, *, stream: Any = None) -> Array:
+        """The same elements on another device. Until it is written to, both share what bytes they can.
+
+        `stream` must be None: the order of work is kept without one.
+        """
+        if stream is not None:
+            raise InvalidArgumentError(f"to_device: stream must be None; got {stream!r}")
+        return moved(self, get_device(device))
+
     def reshape(self, *shape: Size | Sequence[Size]) -> Array:
         """The same elements in another shape; one size may be -1 where all are known.
 
-        A non-contiguous array is copied first.
+        They are copied where no strides over the same bytes give that shape.
         """
         sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
         target = complete_shape(self.shape, sizes)  # type: ignore[arg-type]
         if self.dtype.is_quantized and (not target or target[-1] != self.shape[-1]):
             raise InvalidArgumentError(f"reshape: rows of {self.dtype.name} must keep their {self.shape[-1]} columns")
-        if not self.view.is_contiguous:
-            if _is_traced(self.view):
-                raise TraceError("reshape of a non-contiguous array cannot be traced; reshape before slicing")
-            return _on_host(np.ascontiguousarray(self.view.host()), self.dtype, self.device).reshape(*target)
-        return self._viewed(target, View.contiguous(self.dtype, target), self.view.offset)
+        strides = reshaped_strides(self.view, target)
+        if strides is None:
+            copied: Array = apply("astype", self, dtype=self.dtype.name)
+            return copied.reshape(*target)
+        return self.viewed(target, strides, self.view.offset)
 
     def permute_dims(self, axes: Sequence[int]) -> Array:
-        """The array with its axes in the given order."""
-        if sorted(axes) != list(range(self.ndim)) or self.dtype.is_quantized:
+        """The array with its axes in the given order; negative ones count from the last."""
+        order = [axis + self.ndim if axis < 0 else axis for axis in axes]
+        if sorted(order) != list(range(self.ndim)) or self.dtype.is_quantized:
             raise InvalidArgumentError(f"permute_dims: {tuple(axes)} is not an order of {self.ndim} axes to permute")
         view = self.view
-        return self._viewed(tuple(view.shape[a] for a in axes), tuple(view.strides[a] for a in axes), view.offset)
+        return self.viewed(tuple(view.shape[a] for a in order), tuple(view.strides[a] for a in order), view.offset)
 
-    def __getitem__(self, key: Any) -> Array:
-        shape, strides, offset = index_view(self.view, key if isinstance(key, tuple) else (key,))
-        return self._viewed(shape, strides, offset)
+    def part(self, key: tuple[Any, ...]) -> Array:
+        """The part that integers, slices, `...` and None choose: another view of the same bytes."""
+        shape, strides, offset = index_view(self.view, key)
+        return self.viewed(shape, strides, offset)
 
-    def _viewed(self, shape: Shape, strides: Shape, offset: int) -> Array:
-        return Array(View(self.view.buffer, self.dtype, shape, strides, offset), self.device)
+    def viewed(self, shape: Shape, strides: Shape, offset: int, dtype: DType | None = None) -> Array:
+        """Another view of the same bytes; strides and offset are bytes."""
+        return Array(View(self.view.buffer, dtype or self.dtype, shape, strides, offset), self.device)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        if _is_traced(self.view):
+        if is_traced(self.view):
             raise TraceError("the values of a traced array are only known when its graph runs")
         values = _host_values(self.view)
         if self.dtype.is_quantized:
@@ -120,14 +213,30 @@ class Array:
             values = dtypes.bfloat16_to_float32(values)
         return np.array(values, dtype, copy=bool(copy)) if copy else np.asarray(values, dtype)
 
+    def _number(self, *kinds: str) -> Any:
+        """The only element, as Python's number."""
+        if is_traced(self.view):
+            raise TraceError("the values of a traced array are only known when its graph runs")
+        if self.dtype.kind not in kinds:
+            raise InvalidDTypeError(f"an element of {self.dtype.name} is no such number: convert the array by astype")
+        if product(self.shape) != 1:
+            raise InvalidArgumentError(f"an array of shape {list(self.shape)} is no number: only one of one element is")
+        return np.asarray(self).reshape(()).item()
+
     def __float__(self) -> float:
-        return float(np.asarray(self))
+        return float(self._number("bool", *REALS))
 
     def __int__(self) -> int:
-        return int(np.asarray(self))
+        return int(self._number("bool", *REALS))
+
+    def __index__(self) -> int:
+        return int(self._number(*INTEGERS))
+
+    def __complex__(self) -> complex:
+        return complex(self._number(*ALL_KINDS))
 
     def __bool__(self) -> bool:
-        return bool(np.asarray(self))
+        return bool(self._number(*ALL_KINDS))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -135,49 +244,20 @@ class Array:
         return int(self.shape[0])
 
     def __iter__(self) -> Iterator[Array]:
-        return (self[index] for index in range(len(self)))
+        return (self.part((index,)) for index in range(len(self)))
 
     def __repr__(self) -> str:
-        if _is_traced(self.view) or self.dtype.is_quantized:
+        if is_traced(self.view) or self.dtype.is_quantized:
             return f"Array(shape={self.shape}, dtype={self.dtype.name}, device={self.device})"
         body = np.array2string(np.asarray(self), prefix="Array(")
         return f"Array({body}, dtype={self.dtype.name}, device={self.device})"
-
-    def __add__(self, other: Any) -> Array:
-        return add(self, other)
-
-    def __radd__(self, other: Any) -> Array:
-        return add(other, self)
-
-    def __sub__(self, other: Any) -> Array:
-        return subtract(self, other)
-
-    def __rsub__(self, other: Any) -> Array:
-        return subtract(other, self)
-
-    def __mul__(self, other: Any) -> Array:
-        return multiply(self, other)
-
-    def __rmul__(self, other: Any) -> Array:
-        return multiply(other, self)
-
-    def __truediv__(self, other: Any) -> Array:
-        return divide(self, other)
-
-    def __rtruediv__(self, other: Any) -> Array:
-        return divide(other, self)
-
-    def __matmul__(self, other: Any) -> Array:
-        return matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Array:
-        return matmul(other, self)
 
 
 _making_view = threading.Lock()
 
 
-def _is_traced(view: View) -> bool:
+def is_traced(view: View) -> bool:
+    """Whether a view is of a value that is only known when its graph runs."""
     return not isinstance(view.buffer, Buffer)
 
 
@@ -188,15 +268,21 @@ def _host_values(view: View) -> npt.NDArray[Any]:
     return view.over(view.buffer.fetch([view.extent])[0])
 
 
-def asarray(values: Any, dtype: DType | str | None = None, *, device: Device | str | None = None) -> Array:
-    """An array of `values` (an Array, NumPy array, number or nested sequence) on `device`, copied only if it must be.
+def asarray(
+    obj: Any, /, dtype: DType | str | None = None, *, device: Device | str | None = None, copy: bool | None = None
+) -> Array:
+    """An array of `obj` (an Array, NumPy array, number or nested sequence) on `device`.
 
-    Raises InvalidArgumentError for dtypes that cannot be held (object, strings) and for more than 64 dimensions.
+    `copy`: True always copies; False never does, and raises InvalidArgumentError where it must; None copies where it
+    must. Without a copy, NumPy's memory is shared. Raises InvalidArgumentError for dtypes that cannot be held (object,
+    strings) and for more than 64 dimensions.
     """
-    if isinstance(values, Array) and (dtype is None or dtype_of(dtype) is values.dtype):
-        return values if device is None else _moved(values, get_device(device))
+    kind = None if dtype is None else dtype_of(dtype)
+    if isinstance(obj, Array) and not (kind is not None and obj.dtype.is_quantized and kind is not obj.dtype):
+        return _as_array(obj, kind, device, copy)
     try:
-        data = np.asarray(values)
+        data = np.asarray(obj)
+        original = None if isinstance(obj, bool | int | float | complex | list | tuple) else data
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"asarray: {error}") from None
     if data.ndim > MAX_NDIM:
@@ -205,12 +291,30 @@ def asarray(values: Any, dtype: DType | str | None = None, *, device: Device | s
         data = data.astype(data.dtype.newbyteorder("="))
     if data.dtype.kind not in "biufc" or data.dtype.itemsize > 16:
         raise InvalidArgumentError(f"asarray: NumPy dtype {data.dtype} cannot be held on a device")
-    if dtype is not None:
-        data = _converted(data, dtype_of(dtype))
-    return _on_host(data, dtype_of(dtype) if dtype is not None else dtype_of(data.dtype), get_device(device))
+    if kind is not None:
+        data = converted(data, kind)
+    if copy is False and not (original is data and data.flags.c_contiguous and data.flags.aligned):
+        raise InvalidArgumentError("asarray: copy=False, but this needs one: another dtype or layout, or no array")
+    if copy and data is original:
+        data = data.copy()
+    return on_host(data, kind if kind is not None else dtype_of(data.dtype), get_device(device))
 
 
-def _moved(array: Array, device: Device) -> Array:
+def _as_array(array: Array, dtype: DType | None, device: Device | str | None, copy: bool | None) -> Array:
+    """`asarray` of an Array."""
+    target = array if device is None else moved(array, get_device(device))
+    if dtype is not None and dtype.is_quantized and dtype is not array.dtype:
+        raise _cannot_quantize(dtype)
+    if dtype is None or dtype is array.dtype:
+        if not copy:
+            return target
+    elif copy is False:
+        raise InvalidArgumentError(f"asarray: copy=False, but {array.dtype.name} to {dtype.name} needs one")
+    result: Array = apply("astype", target, dtype=(dtype or array.dtype).name)
+    return result
+
+
+def moved(array: Array, device: Device) -> Array:
     """The same elements on another device. Bytes are copied when they are first used there, if they must be."""
     home = array.view.buffer.home
     if home not in (None, device.memory_space):
@@ -218,17 +322,26 @@ def _moved(array: Array, device: Device) -> Array:
     return Array(array.view, device)
 
 
-def _converted(data: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
+def converted(data: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
+    """Host values as they are stored in a dtype. Raises InvalidArgumentError where they cannot be."""
     if dtype.is_quantized:
-        raise InvalidArgumentError(
-            f"asarray cannot quantize to {dtype.name}: use perfxapi.quantization.quantize and constant"
-        )
+        raise _cannot_quantize(dtype)
     if dtype is dtypes.bfloat16:
         return dtypes.float32_to_bfloat16(data.astype(np.float32))
-    return data.astype(dtype.numpy, copy=False)
+    if data.dtype.kind == "c" and dtype.kind not in ("complex", "bool"):
+        raise InvalidDTypeError(f"asarray: complex numbers do not fit {dtype.name}")
+    with np.errstate(all="ignore"):
+        return data.astype(dtype.numpy, copy=False)
 
 
-def _on_host(data: npt.NDArray[Any], dtype: DType, device: Device) -> Array:
+def _cannot_quantize(dtype: DType) -> InvalidArgumentError:
+    return InvalidDTypeError(
+        f"asarray cannot quantize to {dtype.name}: use perfxapi.quantization.quantize and constant"
+    )
+
+
+def on_host(data: npt.NDArray[Any], dtype: DType, device: Device) -> Array:
+    """An array over host memory as it is stored, copied only where it is not contiguous or not aligned."""
     if not (data.flags.c_contiguous and data.flags.aligned):
         data = data.copy(order="C")
     raw = data.reshape(-1).view(np.uint8)
@@ -243,11 +356,11 @@ def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
     """
     spec = op_spec(op) if isinstance(op, str) else op
     first = next((operand for operand in operands if isinstance(operand, Array)), None)
-    arrays = [operand if isinstance(operand, Array) else _promote(operand, first) for operand in operands]
+    arrays = [operand if isinstance(operand, Array) else promote(operand, first) for operand in operands]
     views = [array.view for array in arrays]
-    tracer = next((view.buffer.tracer for view in views if _is_traced(view)), None)
+    tracer = next((view.buffer.tracer for view in views if is_traced(view)), None)
     if tracer is not None:
-        device = next(array.device for array in arrays if _is_traced(array.view))
+        device = next(array.device for array in arrays if is_traced(array.view))
         results = tracer.record(spec, views, attributes)
     else:
         device = _common_device(spec.name, arrays)
@@ -256,19 +369,39 @@ def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
     return wrapped[0] if len(wrapped) == 1 else wrapped or None
 
 
-def _promote(operand: Any, like: Array | None) -> Array:
-    if like is not None and isinstance(operand, int | float) and not like.dtype.is_quantized:
-        if isinstance(operand, float) and like.dtype.kind not in ("float", "complex"):
-            raise InvalidArgumentError(f"{operand!r} does not fit an array of {like.dtype.name}: convert one of them")
-        try:
-            return _on_host(_converted(_scalar(operand, like.dtype), like.dtype), like.dtype, like.device)
-        except OverflowError as error:
-            raise InvalidArgumentError(f"{operand!r} does not fit an array of {like.dtype.name}: {error}") from None
-    return asarray(operand, device=like.device if like is not None else None)
+def promote(operand: Any, like: Array | None) -> Array:
+    """An operand as an array; a Python number as the standard promotes it beside the array `like`.
+
+    Raises InvalidArgumentError for a number that the dtype does not hold.
+    """
+    if isinstance(operand, Array):
+        return operand
+    if like is None or not isinstance(operand, bool | int | float | complex) or like.dtype.is_quantized:
+        return asarray(operand, device=like.device if like is not None else None)
+    dtype = dtype_beside(operand, like.dtype)
+    try:
+        return on_host(converted(_scalar(operand, dtype), dtype), dtype, like.device)
+    except OverflowError as error:
+        raise InvalidArgumentError(f"{operand!r} does not fit an array of {like.dtype.name}: {error}") from None
 
 
-def _scalar(value: float, dtype: DType) -> npt.NDArray[Any]:
-    return np.asarray(value, np.float32 if dtype is dtypes.bfloat16 else dtype.numpy)
+_KINDS_BESIDE = {bool: ("bool",), int: NUMBERS, float: FLOATS, complex: FLOATS}
+
+
+def dtype_beside(number: Any, dtype: DType) -> DType:
+    """The dtype that a Python number takes beside an array ("Mixing arrays with Python scalars").
+
+    Raises InvalidDTypeError for kinds that do not mix.
+    """
+    kind = next(kind for kind in (bool, int, float, complex) if isinstance(number, kind))
+    if dtype.kind not in _KINDS_BESIDE[kind]:
+        raise InvalidDTypeError(f"{number!r} does not fit an array of {dtype.name}: convert one of them")
+    return complex_of(dtype) if kind is complex else dtype
+
+
+def _scalar(value: Any, dtype: DType) -> npt.NDArray[Any]:
+    with np.errstate(all="ignore"):
+        return np.asarray(value, np.float32 if dtype is dtypes.bfloat16 else dtype.numpy)
 
 
 def _common_device(op: str, arrays: Sequence[Array]) -> Device:
@@ -284,128 +417,3 @@ def _common_device(op: str, arrays: Sequence[Array]) -> Device:
             f"{op}: operands live on different devices ({names}): move them with asarray(x, device=...)"
         )
     return working[0] if working else get_device()
-
-
-# ---- functions of the array API standard: what is computed once is ready the next time
-
-
-def _unary(name: str, meaning: str) -> Callable[[Any], Array]:
-    spec, known = op_spec(name), Known()
-    quick = known.quick
-
-    def function(x: Any, /) -> Array:
-        try:
-            ready = quick[x._layout]
-        except (AttributeError, KeyError):
-            return _computed(spec, known, x)
-        if x.device is ready.device and ready.generation == REGISTRY.generation and ready.settings is settings():
-            pointer = x._block[0] if x._view is None else x._view.buffer.pointer
-            if pointer is not None:
-                block = ready.launch(pointer)
-                if block is not None:
-                    return _finished(ready, block)
-        return _computed(spec, known, x)
-
-    return _described(function, spec, meaning)
-
-
-def _binary(name: str, meaning: str) -> Callable[[Any, Any], Array]:
-    spec, known = op_spec(name), Known()
-    quick = known.quick
-
-    def function(x1: Any, x2: Any, /) -> Array:
-        try:
-            ready = quick[x1._layout, x2._layout]
-        except AttributeError:
-            return _with_number(function, spec, x1, x2)
-        except KeyError:
-            return _computed(spec, known, x1, x2)
-        if (
-            x1.device is ready.device is x2.device
-            and ready.generation == REGISTRY.generation
-            and ready.settings is settings()
-        ):
-            first = x1._block[0] if x1._view is None else x1._view.buffer.pointer
-            second = x2._block[0] if x2._view is None else x2._view.buffer.pointer
-            if first is not None and second is not None:
-                block = ready.launch(first, second)
-                if block is not None:
-                    return _finished(ready, block)
-        return _computed(spec, known, x1, x2)
-
-    return _described(function, spec, meaning)
-
-
-def _finished(ready: ReadyCall, block: Any) -> Array:
-    """Counts a launched call; its result."""
-    ready.row.count += 1
-    return Array(None, ready.device, ready.layout, block)
-
-
-def _described(function: Callable[..., Array], spec: OpSpec, meaning: str) -> Callable[..., Array]:
-    function.__name__ = function.__qualname__ = spec.name
-    function.__doc__ = (
-        f"{meaning}, element by element (array API standard).\n\n"
-        "Operands are Arrays, or what `asarray` takes; a plain number takes the dtype of the Array beside it. Raises\n"
-        "InvalidArgumentError where shapes do not broadcast or dtypes do not fit."
-    )
-    return function
-
-
-def _computed(spec: OpSpec, known: Known, *arrays: Any) -> Array:
-    """Runs a call that is not ready: its pointers are missing, or it is the first of its kind, or dispatch must."""
-    if any(type(a) is not Array or a.device is not arrays[0].device or _is_traced(a.view) for a in arrays):
-        return apply(spec, *arrays)  # type: ignore[no-any-return]
-    views, device = [array.view for array in arrays], arrays[0].device
-    for array in arrays:
-        array._layout = layout_of(array.view)
-    ready = known.find(views, device)
-    if ready is not None:
-        block = ready.run(views)
-        return Array(None, device, ready.layout, block) if block is not None else apply(spec, *arrays)
-    result: Array = apply(spec, *arrays)
-    if result.device is device:
-        known.add(spec, views, result.view, device)
-    return result
-
-
-_MAX_NUMBERS = 256
-_numbers: dict[Any, Array] = {}
-
-
-def _with_number(function: Callable[[Any, Any], Array], spec: OpSpec, x1: Any, x2: Any) -> Array:
-    """A call of which one operand is no Array. For a plain number there is one array beside each layout."""
-    number, like = (x2, x1) if type(x1) is Array else (x1, x2)
-    if type(like) is not Array or type(number) not in (int, float):
-        return apply(spec, x1, x2)  # type: ignore[no-any-return]
-    array = _numbers.get((number, type(number), like._layout))
-    if array is None or array.device is not like.device:
-        if not number or like.dtype.is_quantized:  # 0.0 and -0.0 would be one key
-            return apply(spec, x1, x2)  # type: ignore[no-any-return]
-        array = _remembered(number, like)
-    return function(like, array) if number is x2 else function(array, like)
-
-
-def _remembered(number: Any, like: Array) -> Array:
-    array = _promote(number, like)
-    like._layout = layout_of(like.view)
-    if len(_numbers) >= _MAX_NUMBERS:
-        _numbers.clear()
-    _numbers[number, type(number), like._layout] = array
-    return array
-
-
-add = _binary("add", "x1 + x2")
-subtract = _binary("subtract", "x1 - x2")
-multiply = _binary("multiply", "x1 * x2")
-divide = _binary("divide", "x1 / x2 of floating-point operands")
-maximum = _binary("maximum", "The larger of x1 and x2, NaN where either is NaN")
-minimum = _binary("minimum", "The smaller of x1 and x2, NaN where either is NaN")
-exp = _unary("exp", "e to the power of x, of a floating-point operand")
-tanh = _unary("tanh", "The hyperbolic tangent of x, of a floating-point operand")
-matmul = _binary("matmul", "")
-matmul.__doc__ = """The matrix product `x1 @ x2`: vectors, matrices, and stacks of matrices that are broadcast.
-
-`x1` [..., M, K] and `x2` [..., K, N] give [..., M, N]; a vector is a row on the left, a column on the right. Raises
-InvalidArgumentError where the inner sizes differ.
-"""

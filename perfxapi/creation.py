@@ -39,7 +39,7 @@ def constant(
             raise InvalidArgumentError(f"constant {name!r}: data made on demand needs a dtype and a shape")
         return _constant_on_demand(data, dtype_of(dtype), shape, name, release, get_device(device))
     kind = dtype_of(dtype if dtype is not None else data.dtype)
-    sizes = _checked_sizes("constant", shape if shape is not None else data.shape, kind)
+    sizes = checked_sizes("constant", shape if shape is not None else data.shape, kind)
     raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     if raw.__array_interface__["data"][0] % min(kind.numpy.itemsize if not kind.is_quantized else 2, 16):
         raw = raw.copy()  # kernels read whole elements
@@ -61,7 +61,7 @@ def _constant_on_demand(
     release: Callable[[], None] | None,
     device: Device,
 ) -> Array:
-    sizes = _checked_sizes("constant", shape, dtype)
+    sizes = checked_sizes("constant", shape, dtype)
     expected = View(None, dtype, sizes).nbytes
 
     def make_bytes() -> npt.NDArray[np.uint8]:
@@ -77,7 +77,7 @@ def _constant_on_demand(
     return Array(View(buffer, dtype, sizes), device)
 
 
-def _checked_sizes(what: str, shape: Sequence[int], dtype: DType) -> tuple[int, ...]:
+def checked_sizes(what: str, shape: Sequence[int], dtype: DType) -> tuple[int, ...]:
     """A shape that memory can hold. Raises InvalidArgumentError."""
     try:
         sizes = tuple(operator.index(size) for size in shape)
@@ -99,6 +99,6 @@ def state(shape: Sequence[int], dtype: DType | str, *, device: Device | str | No
     kind, home = dtype_of(dtype), get_device(device)
     if kind.is_quantized:
         raise InvalidArgumentError(f"state {name!r}: {kind.name} cannot be written element by element")
-    sizes = _checked_sizes("state", shape, kind)
+    sizes = checked_sizes("state", shape, kind)
     buffer = Buffer.state(View(None, kind, sizes).nbytes, home.memory_space, name=name)
     return Array(View(buffer, kind, sizes), home)

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from perfxapi.errors import UnknownNameError
+from perfxapi.errors import InvalidDTypeError, UnknownNameError
 
 _BITS_OF_BFLOAT16 = 16
 
@@ -115,13 +115,31 @@ def dtype_of(value: DType | str | npt.DTypeLike) -> DType:
 
 
 def result_type(first: DType, second: DType) -> DType:
-    """The dtype of an elementwise result of two dtypes: NumPy's promotion, with bfloat16 a float of 16 bits."""
-    if bfloat16 not in (first, second):
+    """The dtype that two dtypes are promoted to (array API standard 2025.12, "Type promotion rules").
+
+    Beyond the standard, float16 and bfloat16 are floats narrower than float32, which is what both together give.
+    Raises InvalidDTypeError for kinds that do not mix, such as integers and floats.
+    """
+    if first is second:
+        return first
+    kinds = {first.kind, second.kind}
+    if kinds <= {"float", "complex"} and bfloat16 in (first, second):
+        other = second if first is bfloat16 else first
+        return _BY_NUMPY[np.result_type(np.float32, other.numpy)]
+    mixed = kinds == {"int", "uint"} and uint64 not in (first, second)
+    if mixed or kinds <= {"float", "complex"} or kinds in ({"int"}, {"uint"}):
         return _BY_NUMPY[np.result_type(first.numpy, second.numpy)]
-    other = second if first is bfloat16 else first
-    if other is bfloat16 or other.kind in ("bool", "int", "uint"):
-        return bfloat16
-    return _BY_NUMPY[np.result_type(np.float32, other.numpy)]
+    raise InvalidDTypeError(f"{first.name} and {second.name} have no common dtype: convert one of them by astype")
+
+
+def complex_of(dtype: DType) -> DType:
+    """The complex dtype whose parts are as precise as a floating-point dtype (at least complex64)."""
+    return complex128 if dtype in (float64, complex128) else complex64
+
+
+def real_of(dtype: DType) -> DType:
+    """The dtype of the real part: that of a complex dtype's parts, else the dtype itself."""
+    return {complex64: float32, complex128: float64}.get(dtype, dtype)
 
 
 def bfloat16_to_float32(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:

@@ -13,6 +13,18 @@ class InvalidArgumentError(PerfXError, ValueError):
     """An argument's value, shape or dtype cannot be used. The message names the argument."""
 
 
+class InvalidDTypeError(InvalidArgumentError, TypeError):
+    """A dtype that an op does not take, or two that have no common dtype. The message names them."""
+
+
+class InvalidIndexError(InvalidArgumentError, IndexError):
+    """An index or an axis that the array does not have."""
+
+
+class ExchangeError(PerfXError, BufferError):
+    """Memory that cannot be handed over by DLPack: of another device, of a dtype that DLPack lacks, or read-only."""
+
+
 class UnknownNameError(PerfXError, ValueError):
     """A name (device, dtype, op, backend, model) that nothing answers to."""
 

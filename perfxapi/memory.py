@@ -333,6 +333,8 @@ class View:
         if self.dtype.is_quantized:
             columns = self.dtype.row_bytes(int(self.shape[-1]))
             return np.ndarray((*self.shape[:-1], columns), np.uint8, storage, self.offset, (*self.strides[:-1], 1))
+        if 0 in self.shape:
+            return np.empty(self.shape, self.dtype.numpy)  # NumPy wants even the strides of nothing to fit the memory
         return np.ndarray(self.shape, self.dtype.numpy, storage, self.offset, self.strides)
 
     @property

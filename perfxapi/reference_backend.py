@@ -47,6 +47,9 @@ class ReferenceKernel:
         """Computes in NumPy and copies to the outputs."""
         operands = [reference_operand(view) for view in call.inputs]
         results = self.spec.reference(*operands, **call.attributes)
+        for index in self.spec.mutates:
+            if call.inputs[index].dtype is dtypes.bfloat16:  # the reference has written to the widened values
+                np.copyto(call.inputs[index].host(), dtypes.float32_to_bfloat16(operands[index]))
         if not call.outputs:
             return
         for view, value in zip(call.outputs, results if isinstance(results, tuple) else (results,), strict=True):

@@ -73,6 +73,8 @@ class NativeCalls(Backend):
             value = call.attributes[attribute.name]
             if attribute.choices:
                 values[index].i = attribute.choices.index(value)
+            elif attribute.kind is tuple:
+                values[index].i = sum(1 << axis for axis in value if axis < MAX_NDIM)
             elif attribute.kind is int:
                 values[index].i = value
             else:

@@ -1,6 +1,18 @@
 """The ops of the core. Importing this package registers them."""
 
-from perfxapi.ops import attention, elementwise, linear, matrix, normalization, sampling
+from perfxapi.ops import (
+    arithmetic,
+    attention,
+    elementwise,
+    fourier,
+    linear,
+    linear_algebra,
+    matrix,
+    normalization,
+    reduction,
+    sampling,
+    selection,
+)
 from perfxapi.ops.spec import (
     Attribute,
     Attributes,
@@ -23,12 +35,17 @@ __all__ = [
     "Sample",
     "TensorSpec",
     "all_ops",
+    "arithmetic",
     "attention",
     "elementwise",
+    "fourier",
     "linear",
+    "linear_algebra",
     "matrix",
     "normalization",
     "op_spec",
+    "reduction",
     "register_op",
     "sampling",
+    "selection",
 ]

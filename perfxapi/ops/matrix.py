@@ -8,8 +8,9 @@ import numpy as np
 
 from perfxapi.dims import Dim, Shape, Size
 from perfxapi.dtypes import result_type
-from perfxapi.ops.elementwise import NUMBERS, broadcast_shapes
+from perfxapi.ops.elementwise import broadcast_shapes
 from perfxapi.ops.spec import (
+    NUMBERS,
     Attributes,
     Cost,
     OpSpec,
@@ -87,4 +88,4 @@ def _samples() -> Iterable[Sample]:
         yield Sample(tuple(rng.integers(-9, 9, (4, 4)).astype(other) for _ in range(2)), label="other numbers")
 
 
-MATMUL = register_op(OpSpec("matmul", ("a", "b"), _infer, np.matmul, _samples, cost=_cost))
+MATMUL = register_op(OpSpec("matmul", ("a", "b"), _infer, np.matmul, _samples, cost=_cost, domain="array"))

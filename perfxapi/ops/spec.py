@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,17 @@ from perfxapi import dtypes
 from perfxapi.backend import REGISTRY
 from perfxapi.dims import Shape, Size
 from perfxapi.dtypes import DType
-from perfxapi.errors import InvalidArgumentError, UnknownNameError
+from perfxapi.errors import InvalidArgumentError, InvalidDTypeError, UnknownNameError
 from perfxapi.memory import Range, View
 
 Attributes = Mapping[str, Any]
+
+INTEGERS = ("int", "uint")
+REALS = (*INTEGERS, "float")
+FLOATS = ("float", "complex")
+NUMBERS = (*REALS, "complex")
+ALL_KINDS = ("bool", *NUMBERS)
+"""Kinds of dtypes that ops take, as `require_kind` wants them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,10 @@ class BFloat16Array:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An attribute of an op: an int, a float, or one of `choices` (sent to native code as its index)."""
+    """An attribute of an op: an int, a float, one of `choices`, or (kind `tuple`) a set of axes, ascending.
+
+    Native code gets the index of a choice, and of a set of axes a mask with a bit for each.
+    """
 
     name: str
     kind: type
@@ -73,9 +83,17 @@ class Attribute:
             if value not in self.choices:
                 raise InvalidArgumentError(f"{op}: {self.name} must be one of {', '.join(self.choices)}; got {value!r}")
             return value
+        if self.kind is tuple:
+            return self._check_axes(op, value)
         if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
             raise InvalidArgumentError(f"{op}: {self.name} must be {self.kind.__name__}; got {value!r}")
         return self.kind(value)
+
+    def _check_axes(self, op: str, value: Any) -> tuple[int, ...]:
+        axes = tuple(value) if isinstance(value, tuple | list) else (-1,)
+        if any(type(axis) is not int or axis < 0 for axis in axes) or len(set(axes)) < len(axes):
+            raise InvalidArgumentError(f"{op}: {self.name} must be a tuple of different axes from 0 on; got {value!r}")
+        return tuple(sorted(axes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +126,8 @@ class OpSpec:
     written only in the byte ranges that `ranges(inputs, attributes)` gives. `decompose(ops, *inputs, **attributes)`
     computes a fused op by simpler ones. `weights` names the operands that are constant in models, which backends may
     keep in a form of their own; the index of a variadic input stands for all of it. `tolerance` is (relative to the
-    largest magnitude of the result) what rounding may cost a float32 kernel; 0 for ops that copy.
+    largest magnitude of the result) what rounding may cost a float32 kernel; 0 for ops that copy. `domain` is "array"
+    for the primitives that the functions of the array API standard are made of, else "model".
     """
 
     name: str
@@ -124,6 +143,7 @@ class OpSpec:
     cost: Callable[[Sequence[TensorSpec], Attributes], Cost] | None = None
     weights: tuple[int, ...] = ()
     tolerance: float = 2e-6
+    domain: Literal["array", "model"] = "model"
 
     @property
     def is_variadic(self) -> bool:
@@ -195,8 +215,9 @@ def require(condition: bool, op: str, problem: str) -> None:
 
 
 def require_kind(op: str, spec: TensorSpec, *kinds: str) -> None:
-    """Raises InvalidArgumentError naming the op unless the dtype is of one of the kinds."""
-    require(spec.dtype.kind in kinds, op, f"{spec.dtype.name} is not of the kinds {', '.join(kinds)}")
+    """Raises InvalidDTypeError naming the op unless the dtype is of one of the kinds."""
+    if spec.dtype.kind not in kinds:
+        raise InvalidDTypeError(f"{op}: {spec.dtype.name} is not of the kinds {', '.join(kinds)}")
 
 
 def require_shape(op: str, name: str, spec: TensorSpec, *expected: Size | None) -> None:

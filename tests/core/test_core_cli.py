@@ -89,7 +89,7 @@ def test_explain_shows_who_would_run_each_op_and_why(run: Run, sim: SimulatedBac
     assert ("linear", "q4_k") in rows
     status, out, _ = run("explain", "exp", "--device", "sim")
     assert status == 0
-    assert out.splitlines()[-1] == "sim:0: 2 placements, 2 of them fallbacks"
+    assert out.splitlines()[-1] == "sim:0: 4 placements, 4 of them fallbacks"
     assert sim.kernel("add").num_launches == 0
 
 
@@ -114,9 +114,9 @@ def test_verify_prints_the_matrix(run: Run) -> None:
     status, out, error = run("verify", "numpy", "--op", "exp", "--op", "kv_write")
     assert (status, error) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["op", "float32", "float16", "own", "kernels"]
-    assert lines[2].split() == ["kv_write", "yes", "yes", "100%"]
-    assert lines[3].split() == ["exp", "yes", "yes", "100%"]
+    assert lines[0].split() == ["op", "float32", "float16", "float64", "complex64", "own", "kernels"]
+    assert lines[2].split() == ["exp", "yes", "yes", "yes", "yes", "100%"]
+    assert lines[3].split() == ["kv_write", "yes", "yes", "100%"]
     assert lines[-2].startswith("numpy on numpy:0: ")
     assert lines[-2].endswith(" cases, 0 declined, 0 failed")
     assert lines[-1] == "own kernels: 2 of 2 ops, 18 of 18 samples (100%)"

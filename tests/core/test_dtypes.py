@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import perfxapi as px
 from perfxapi import dtypes
 from perfxapi.dtypes import bfloat16_to_float32, dtype_of, float32_to_bfloat16, result_type
-from perfxapi.errors import UnknownNameError
+from perfxapi.errors import InvalidDTypeError, UnknownNameError
 
 
 def test_codes_are_those_of_the_c_header() -> None:
@@ -66,10 +66,11 @@ def test_ties_go_to_even_and_nan_stays() -> None:
     ("first", "second", "expected"),
     [
         (px.float32, px.float32, px.float32),
-        (px.int32, px.float32, px.float64),
+        (px.uint32, px.int8, px.int64),
+        (px.float64, px.complex64, px.complex128),
+        (px.bool, px.bool, px.bool),
         (px.uint8, px.int8, px.int16),
         (px.bfloat16, px.bfloat16, px.bfloat16),
-        (px.bfloat16, px.int32, px.bfloat16),
         (px.float16, px.bfloat16, px.float32),
         (px.bfloat16, px.float64, px.float64),
         (px.complex64, px.bfloat16, px.complex64),
@@ -78,3 +79,14 @@ def test_ties_go_to_even_and_nan_stays() -> None:
 def test_promotion(first: px.DType, second: px.DType, expected: px.DType) -> None:
     assert result_type(first, second) is expected
     assert result_type(second, first) is expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(px.int32, px.float32), (px.uint64, px.int8), (px.bool, px.int8), (px.bool, px.float32), (px.bfloat16, px.int32)],
+)
+def test_kinds_that_do_not_mix_are_a_typed_error(first: px.DType, second: px.DType) -> None:
+    with pytest.raises(InvalidDTypeError, match=f"{first.name} and {second.name} have no common dtype"):
+        result_type(first, second)
+    with pytest.raises(TypeError, match="no common dtype"):
+        result_type(second, first)

@@ -114,7 +114,6 @@ def test_a_traced_function_is_nodes_and_values() -> None:
         lambda x: x.reshape(x.shape[0] + 1, 1),
         lambda x: 3,
         lambda x: {"y": px.asarray([1.0])},
-        lambda x: px.nn.exp(x)[None].permute_dims((1, 0, 2)).reshape(2, TOKENS),
     ],
 )
 def test_using_a_symbol_as_a_number_raises(misuse: Model) -> None:

@@ -94,7 +94,8 @@ typedef union PxAttr {
   double f;
 } PxAttr;
 
-/* One operation. Operands are the inputs, then the outputs; attributes stand in the order of the op's spec. */
+/* One operation. Operands are the inputs, then the outputs; attributes stand in the order of the op's spec: a choice as
+ * its index, a set of axes as a mask with the bit 1 << axis for each. */
 typedef struct PxCall {
   int32_t num_inputs;
   int32_t num_operands;
