@@ -2,8 +2,9 @@
 
     python scripts/array_api_tests.py ../array-api-tests --examples 100
 
-The suite is a checkout of data-apis/array-api-tests with its submodule; hypothesis, ndindex and pytest-json-report must be
-installed beside perfxapi. Counts go to docs/array-api.json, and from there, with `--table` alone, to docs/array-api.md.
+The suite is a checkout of data-apis/array-api-tests with its submodule; hypothesis, ndindex and pytest-json-report must
+be installed beside perfxapi. Counts go to docs/array-api.json, and from there (with `--table`, only from there) to
+docs/array-api.md.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ KINDS = ("passed", "failed", "skipped")
 Counts = dict[str, int]
 TEXT = f"""# The array API standard
 
-`import perfxapi as px` is a namespace of the [Python array API standard](https://data-apis.org/array-api/) {VERSION}, with
-the extensions `linalg` and `fft`. Its functions come down to few ops ([all of them](generated/ops.md),
-[why](adr/0009-the-standard-in-few-ops.md)), so a backend has all of the standard with the kernels that it cares to write.
+`import perfxapi as px` is a namespace of the [Python array API standard](https://data-apis.org/array-api/) {VERSION},
+with the extensions `linalg` and `fft`. Its functions come down to few ops ([all of them](generated/ops.md),
+[why](adr/0009-the-standard-in-few-ops.md)): a backend has all of the standard with the kernels that it cares to write.
 
 ```python
 import perfxapi as px
@@ -37,8 +38,8 @@ px.linalg.vector_norm(px.fft.rfft(x))
 x[x > 0.5] = 0.0
 ```
 
-This is what the standard's own suite, [array-api-tests](https://github.com/data-apis/array-api-tests), says. To run it again,
-give a checkout of it, submodule included: `make test-array-api SUITE=../array-api-tests`.
+This is what the standard's own suite, [array-api-tests](https://github.com/data-apis/array-api-tests), says. To run it
+again, give a checkout of it, submodule included: `make test-array-api SUITE=../array-api-tests`.
 """
 
 
@@ -51,8 +52,8 @@ def run_file(suite: Path, name: str, device: str, examples: int) -> Counts:
             "ARRAY_API_TESTS_VERSION": VERSION,
             "PERFXAPI_DEVICE": device,
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "--tb=short",
-                   "--disable-deadline", "--max-examples", str(examples), f"array_api_tests/test_{name}.py"]  # fmt: skip
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command += ["--disable-deadline", "--max-examples", str(examples), f"array_api_tests/test_{name}.py"]
         done = subprocess.run(
             command, cwd=suite, env={**os.environ, **variables}, capture_output=True, text=True, check=False
         )
