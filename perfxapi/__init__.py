@@ -3,7 +3,6 @@
 from perfxapi import errors, graph, nn, ops, standard
 from perfxapi import plugins as plugins
 from perfxapi.array import Array, apply
-from perfxapi.array import asarray as asarray
 from perfxapi.creation import constant, state
 from perfxapi.device import Device
 from perfxapi.dims import Dim
@@ -78,7 +77,6 @@ __all__ = [
     "TensorSpec",
     "all_devices",
     "apply",
-    "asarray",
     "bfloat16",
     "bool",
     "bool_",

@@ -1,5 +1,6 @@
 """The Python array API standard, version 2025.12, made of the ops of `perfxapi.ops`; `perfxapi` is its namespace."""
 
+from perfxapi.array import asarray
 from perfxapi.standard import fft, linalg
 from perfxapi.standard.creation import (
     arange,
@@ -175,6 +176,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "asarray",
     "asin",
     "asinh",
     "astype",
