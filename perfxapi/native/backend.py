@@ -37,7 +37,7 @@ class NativeBackend(NativeCalls):
     def __init__(self, name: str, library: NativeLibrary, description: str) -> None:
         super().__init__(name, library)
         self.device = Device(name, 0, f"{description} ({library.variant_name})", HOST)
-        self._lock = threading.Lock()
+        self._lock, self._making_pool = threading.Lock(), threading.Lock()
         self._pool: Any = None
         self._num_threads = _requested_threads or settings().num_threads or usable_processors()
         self._workspace: Any = HostAllocator().allocate(1 << 16)
@@ -66,7 +66,9 @@ class NativeBackend(NativeCalls):
     def pool(self) -> Any:
         """The thread pool, made on first use."""
         if self._pool is None:
-            self._pool = self._make_pool()
+            with self._making_pool:
+                if self._pool is None:
+                    self._pool = self._make_pool()
         return self._pool
 
     def _make_pool(self) -> Any:
@@ -92,7 +94,7 @@ class NativeBackend(NativeCalls):
         kernel.backend.prepare(call)
         struct, keep = kernel.backend.build_call(call, with_data=True)
         with self._lock:
-            needed = kernel.workspace_of(struct)
+            needed = kernel.workspace_of(struct, self.num_threads)
             if needed > self._workspace.nbytes:
                 self._workspace = HostAllocator().allocate(needed)
             struct.workspace, struct.workspace_bytes = address(self._workspace), self._workspace.nbytes
@@ -102,7 +104,7 @@ class NativeBackend(NativeCalls):
 
     def launcher(self, kernel: NativeKernel, call: OpCall) -> Launcher | None:
         """What runs small calls like this one from a description that is made once."""
-        return None if call.op in _FIRST_WEIGHT else small_launcher(self.pool, kernel, call)
+        return None if call.op in _FIRST_WEIGHT else small_launcher(lambda: self.pool, kernel, call)
 
     def fill_operand(self, tensor: Any, op: str, index: int, view: View, *, with_data: bool) -> None:
         """As for any library; constant weights are described as their tiles."""

@@ -123,16 +123,16 @@ class NativeKernel:
         """A char pointer, which keeps the storage alive."""
         return self.backend.library.ffi.from_buffer(storage)
 
-    def workspace_of(self, struct: Any, num_threads: int | None = None) -> int:
-        """Bytes of scratch memory for a filled PxCall on that many threads, all of the pool's where None."""
+    def workspace_of(self, struct: Any, num_threads: int) -> int:
+        """Bytes of scratch memory for a filled PxCall on that many threads."""
         if self.entry.workspace == self.backend.library.ffi.NULL:
             return 0
-        return int(self.entry.workspace(struct, num_threads or self.backend.num_threads))
+        return int(self.entry.workspace(struct, num_threads))
 
     def workspace_bytes(self, call: OpCall) -> int:
         """Bytes of scratch memory for a call at its largest shapes."""
         struct, _keep = self.backend.build_call(call, with_data=False)
-        return self.workspace_of(struct)
+        return self.workspace_of(struct, self.backend.num_threads)
 
 
 INSTANCES: list[NativeCalls] = []

@@ -48,7 +48,7 @@ class JoinedKernels(NativeCalls):
             host.launch(kernel, call)
             return
         struct, keep = self.build_call(call, with_data=True)
-        scratch: Any = HostAllocator().allocate(kernel.workspace_of(struct))
+        scratch: Any = HostAllocator().allocate(kernel.workspace_of(struct, 1))
         struct.workspace, struct.workspace_bytes = address(scratch), scratch.nbytes
         with self._lock:
             for counter in range(len(self._counters)):

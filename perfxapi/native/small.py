@@ -18,13 +18,13 @@ _MAX_COST = Cost(nbytes=1 << 22, flops=1 << 24)
 """Past this, what dispatch costs does not matter, and how the work is done does."""
 _MAX_ALONE = Cost(nbytes=1 << 16, flops=1 << 19)
 """Up to this, waking the pool costs more than what its other threads save: the calling thread does it alone."""
-_MAX_WORKSPACE = 1 << 24
-"""Bytes of scratch memory that a thread of the program may keep."""
+_MAX_WORKSPACE = 1 << 22
+"""Bytes of scratch memory that a thread of the program may keep for each thread that computes."""
 _SLAB_BLOCKS, _SLAB_BYTES = 16, 16384
 """Small results are cut from slabs of so many, of this size at most. A result that is kept keeps its slab."""
 
 
-def small_launcher(pool: Any, kernel: NativeKernel, call: OpCall) -> Launcher | None:
+def small_launcher(find_pool: Callable[[], Any], kernel: NativeKernel, call: OpCall) -> Launcher | None:
     """What runs calls like this one, on the pool where they are worth it; None for those that are not small."""
     cost = _cost(call)
     if cost is None or len(call.inputs) + len(call.outputs) > _MAX_OPERANDS or not _within(cost, _MAX_COST):
@@ -32,11 +32,13 @@ def small_launcher(pool: Any, kernel: NativeKernel, call: OpCall) -> Launcher | 
     library = kernel.backend.library
     struct, keep = kernel.backend.build_call(call, with_data=False)
     alone = _within(cost, _MAX_ALONE)
-    workspace = kernel.workspace_of(struct, 1 if alone else None)
-    if workspace > _MAX_WORKSPACE:
+    num_threads = 1 if alone else kernel.backend.num_threads
+    workspace = kernel.workspace_of(struct, num_threads)
+    if workspace > num_threads * _MAX_WORKSPACE:
         return None
-    fields = {"run": kernel.entry.run, "call": struct, "pool": library.ffi.NULL if alone else pool}
-    small = library.ffi.new("PxSmallCall*", {**fields, "workspace_bytes": workspace})
+    pool = library.ffi.NULL if alone else find_pool()
+    fields = {"run": kernel.entry.run, "call": struct, "pool": pool, "workspace_bytes": workspace}
+    small = library.ffi.new("PxSmallCall*", fields)
     run, null = library.lib.perfx_run_small, library.ffi.NULL
     free: list[Block] = []
     take, refill = free.pop, _refill(free, call.outputs[0].nbytes, library.ffi.from_buffer)

@@ -95,7 +95,7 @@ def test_slabs_are_shared_and_go_with_the_last_of_their_allocations() -> None:
     assert all(start % ALIGNMENT == 0 for start in starts)
     assert starts == [starts[0], starts[0] + 128, starts[0] + 192, starts[0] + 1216]
     assert upstream.statistics.num_allocations == 1
-    assert slabs.allocate(4097).nbytes == 4097, "larger than a slab"
+    assert slabs.allocate(1025).nbytes == 1025, "too large to share"
     assert [slabs.allocate(1000).nbytes for _ in range(3)] == [1000] * 3
     assert upstream.statistics.num_allocations == 3, "the slab was full"
     for value, array in enumerate(small):
@@ -119,6 +119,7 @@ def test_large_pages_start_at_one_and_are_asked_for() -> None:
     assert storage.__array_interface__["data"][0] % (2 << 20) == 0
     if Path("/sys/kernel/mm/transparent_hugepage").exists():
         assert "hg" in _memory_region(storage)["VmFlags"].split()
+        assert "hg" not in _memory_region(storage[4 << 20 :])["VmFlags"].split(), "no large page for the rest"
 
 
 def _memory_region(array: Any) -> dict[str, str]:

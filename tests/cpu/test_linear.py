@@ -91,6 +91,26 @@ def test_linear_with_float_activations_accumulates_in_order(variant: str, dtype:
         assert same_bits(linear(x[:tokens], weight, "float32", variant), expected[:tokens]), f"{tokens} tokens"
 
 
+@each_variant
+@pytest.mark.parametrize("name", ["linear", "gated_linear", "vocab_topk"])
+def test_one_token_with_float_activations_stays_in_its_workspace(variant: str, name: str) -> None:
+    """More tiles than a thread's scratch memory holds once they are expanded; `run` looks at what lies behind it."""
+    rows = 8192
+    weight, x = random_weight(dtypes.q8_0, rows), gaussian(1, COLUMNS)
+    expected = quantization.float_linear(x, quantization.dequantize(weight.rows, dtypes.q8_0))
+    y = np.full((1, rows), np.nan, np.float32)
+    if name == "linear":
+        assert run(name, [x, weight], [y], [FORMATS["float32"]], variant, 2) == 0
+        assert same_bits(y, expected)
+    elif name == "gated_linear":
+        assert run(name, [x, weight, weight], [y], [FORMATS["float32"], 1], variant, 2) == 0
+        assert np.isfinite(y).all()
+    else:
+        values, indices = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32)
+        assert run(name, [x, weight], [values, indices], [1, FORMATS["float32"], 0.0], variant, 2) == 0
+        assert (values[0, 0], indices[0, 0]) == (expected.max(), expected.argmax())
+
+
 @pytest.mark.parametrize("dtype", IN_GGUF_PACKAGE, ids=lambda dtype: dtype.name)
 def test_linear_is_close_to_the_product_of_what_gguf_decodes(dtype: DType) -> None:
     source = gaussian(ROWS, COLUMNS, seed=7)

@@ -191,3 +191,14 @@ def test_import_is_quick_and_light() -> None:
     program = "import sys, perfxlm; print(*({'numpy', 'rich', 'jinja2', 'tokenizers', 'perfxapi'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["bench", "eval"])
+def test_a_text_that_is_not_utf8_is_refused(
+    capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path, command: str
+) -> None:
+    text = tmp_path / "latin.txt"
+    text.write_bytes(b"caf\xe9")
+    status, _, err = run(capsys, command, tiny_model, "--text", text)
+    assert status != 0
+    assert f"{text}: byte 3: invalid UTF-8" in err

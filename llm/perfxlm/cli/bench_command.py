@@ -10,10 +10,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfxlm.cli.common import add_json_argument, add_model_arguments, format_bytes, open_llm, print_json
+from perfxlm.cli.common import add_json_argument, add_model_arguments, format_bytes, open_llm, print_json, read_text
 
 if TYPE_CHECKING:
     from perfxlm.benchmark import BenchmarkResult
@@ -50,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.context,
         arguments.batch,
         with_full_logits=not arguments.greedy_only,
-        text=Path(arguments.text).read_text(encoding="utf-8") if arguments.text else None,
+        text=read_text(arguments.text) if arguments.text else None,
     )
     reference = read_reference(arguments.reference) if arguments.reference else None
     llm = open_llm(

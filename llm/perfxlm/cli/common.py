@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,6 +76,16 @@ def sampling_params(arguments: argparse.Namespace, llm: LLM, **defaults: Any) ->
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on standard output."""
     print(json.dumps(values, indent=2, ensure_ascii=False))
+
+
+def read_text(path: str) -> str:
+    """A text file in UTF-8. Raises OSError, or FileFormatError that names the byte which is not."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        from perfxapi.errors import FileFormatError
+
+        raise FileFormatError(path, f"byte {error.start}", "invalid UTF-8: convert it, for example by iconv") from None
 
 
 def format_bytes(count: float) -> str:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
-from perfxlm.cli.common import add_json_argument, add_model_arguments, open_llm, print_json
+from perfxlm.cli.common import add_json_argument, add_model_arguments, open_llm, print_json, read_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         reference = evaluation.read_reference(arguments.reference)
         result = asdict(evaluation.compare(open_llm(arguments), reference))
     else:
-        text = Path(arguments.text).read_text(encoding="utf-8")
+        text = read_text(arguments.text)
         llm = open_llm(arguments)
         token_ids = llm.get_tokenizer().encode(text, add_special_tokens=False)
         result = asdict(evaluation.perplexity(llm, token_ids, arguments.context))

@@ -45,11 +45,11 @@ class Product {
   /* Tiles that are claimed at once: enough to be worth it, not too many for the caches or to share them fairly. */
   int64_t tiles_per_chunk(int64_t total_tiles, int32_t num_threads) const {
     const int64_t fair = larger<int64_t>(1, total_tiles / (int64_t{many_ ? 4 : 8} * num_threads));
-    return smaller(fair, tiles_in(many_ ? kExpandedBytes : kChunkBytes));
+    return smaller(fair, tiles_in(streams() ? kChunkBytes : kExpandedBytes));
   }
   /* Those of the last chunks. For several tokens all are alike: the next one's activations have to be read again. */
   int64_t tiles_per_last_chunk(int64_t chunk) const {
-    return many_ ? chunk : smaller(chunk, tiles_in(kLastChunkBytes));
+    return streams() ? smaller(chunk, tiles_in(kLastChunkBytes)) : chunk;
   }
 
   /* Where tiles first .. last - 1 can be read from; puts them in `scratch` if they are to be expanded. */
@@ -76,6 +76,8 @@ class Product {
   }
 
  private:
+  /* Is each weight read once, straight from memory? Else a chunk's weights stay in the cache, expanded or not. */
+  bool streams() const { return !many_ && !expands_; }
   int64_t tiles_in(int64_t bytes) const { return larger<int64_t>(1, bytes / larger<int64_t>(1, tile_bytes_)); }
 
   Weight weight_;
