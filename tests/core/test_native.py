@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +369,27 @@ def _linear_call(x: Floats, raw: Any) -> Any:
     output = View(Buffer(x.shape[0] * 48 * 4), px.float32, (x.shape[0], 48))
     output.buffer.overwrite()
     return OpCall("linear", (px.asarray(x).view, weight), (output,), {"activation_format": "int16"})
+
+
+def test_threads_that_ask_first_at_the_same_time_get_one_pool(
+    backend: NativeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = NativeBackend("cpu_shared", backend.library, "shared")
+    make, made, all_there = one._make_pool, [], threading.Barrier(6)
+
+    def make_slowly() -> Any:
+        made.append(make())
+        time.sleep(0.05)  # until the others have asked
+        return made[-1]
+
+    def ask(_: int) -> Any:
+        all_there.wait()
+        return one.pool
+
+    monkeypatch.setattr(one, "_make_pool", make_slowly)
+    with ThreadPoolExecutor(6) as threads:
+        pools = list(threads.map(ask, range(6)))
+    assert len(made) == 1 and set(pools) == set(made)
 
 
 def test_the_number_of_threads_is_fixed_by_the_first_kernel(backend: NativeBackend) -> None:
