@@ -53,8 +53,12 @@ class ReferenceKernel:
         if not call.outputs:
             return
         for view, value in zip(call.outputs, results if isinstance(results, tuple) else (results,), strict=True):
-            stored = dtypes.float32_to_bfloat16(value) if view.dtype is dtypes.bfloat16 else value
-            np.copyto(view.over(view.buffer.readable(HOST)[0]), stored, casting="same_kind")
+            self.store(view, value)
+
+    def store(self, view: View, value: Any) -> None:
+        """Copies one result to its output."""
+        stored = dtypes.float32_to_bfloat16(value) if view.dtype is dtypes.bfloat16 else value
+        np.copyto(view.over(view.buffer.readable(HOST)[0]), stored, casting="same_kind")
 
 
 class ReferenceBackend(Backend):

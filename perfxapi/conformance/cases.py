@@ -72,6 +72,8 @@ def _arranged(spec: OpSpec) -> Iterator[tuple[Sample, str]]:
 
 def _hostile_samples(spec: OpSpec, samples: Sequence[Sample]) -> Iterator[Sample]:
     """The largest sample, once for each index operand and wrong number in it."""
+    if not samples:
+        return
     sample = max(samples, key=lambda s: sum(value.size for value in s.inputs if isinstance(value, np.ndarray)))
     for index, value in enumerate(sample.inputs):
         if isinstance(value, np.ndarray) and value.dtype == np.int32 and value.size and value.ndim:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import Any
@@ -35,11 +35,22 @@ class Outcome:
 class Report:
     """All outcomes of one backend. `str(report)` is the support matrix; `to_json()` has everything.
 
-    With a profile, what it requires and the backend declines is in `missing`.
+    With a profile, what it requires and the backend declines is in `missing`. `ops` are those that were named, and of
+    which a sample must have run; `unsampled` are ops that have no samples to run.
     """
 
-    def __init__(self, backend: str, device: str, outcomes: Iterable[Outcome], profile: Profile | None = None) -> None:
+    def __init__(
+        self,
+        backend: str,
+        device: str,
+        outcomes: Iterable[Outcome],
+        profile: Profile | None = None,
+        *,
+        ops: Sequence[str] = (),
+        unsampled: Sequence[str] = (),
+    ) -> None:
         self.backend, self.device, self.outcomes, self.profile = backend, device, list(outcomes), profile
+        self.ops, self.unsampled = tuple(ops), tuple(unsampled)
 
     @property
     def failures(self) -> list[Outcome]:
@@ -53,9 +64,14 @@ class Report:
         return [o for o in self._samples() if o.status == "declined" and required(o.op, o.dtype)]
 
     @property
+    def idle(self) -> list[str]:
+        """The named ops of which the backend's own kernels ran no sample."""
+        return [op for op in self.ops if not self.native_samples(op)[0]]
+
+    @property
     def passed(self) -> bool:
-        """Whether nothing failed, nothing is missing, and, under a profile, something was run at all."""
-        ran = self.profile is None or self.native_samples()[0] > 0
+        """Whether nothing failed or is missing, and something was run: of each named op, and under a profile at all."""
+        ran = bool(self.outcomes) and not self.idle and (self.profile is None or self.native_samples()[0] > 0)
         return ran and not self.failures and not self.missing
 
     def _samples(self, op: str | None = None) -> list[Outcome]:
@@ -97,6 +113,7 @@ class Report:
         rows = [[op, *(self.cell(op, kind) for kind in kinds), f"{self.share(op):.0%}"] for op in shown]
         parts = [text_table(["op", *kinds, "own kernels"], rows)] if shown else []
         parts += [fill(f"no kernel: {', '.join(none)}", 100, subsequent_indent="  ")] if none else []
+        parts += [f"no samples: {', '.join(self.unsampled)}"] if self.unsampled else []
         return "\n\n".join([*parts, self.summary()])
 
     def summary(self) -> str:
@@ -111,6 +128,8 @@ class Report:
         if self.profile is not None:
             missing = f"{len(self.missing)} samples missing" if samples else "none of its own kernels ran"
             lines.append(f"profile {self.profile.name}: {'passed' if self.passed else f'not passed, {missing}'}")
+        if self.idle:
+            lines.append(f"not passed: of {', '.join(self.idle)} none of its own kernels ran a sample")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -125,6 +144,8 @@ class Report:
             "native_ops": self.native_ops(),
             "native_samples": self.native_samples(),
             "share": self.share(),
+            "idle": self.idle,
+            "unsampled": list(self.unsampled),
             "missing": [asdict(outcome) for outcome in self.missing],
             "outcomes": [asdict(outcome) for outcome in self.outcomes],
         }

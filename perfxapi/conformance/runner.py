@@ -21,12 +21,14 @@ from perfxapi.conformance.report import Outcome, Report
 from perfxapi.custom import THIS_PROGRAM
 from perfxapi.device import Device, parse_device_name
 from perfxapi.errors import DeviceUnavailableError, InvalidArgumentError, KernelError
-from perfxapi.ops.spec import op_spec
+from perfxapi.ops.spec import all_ops, op_spec
 from perfxapi.policy import use_device
 
 _START_SECONDS = 60.0
 _MAX_FAILURES = 3
 """An op whose kernel crashed or hung this often is not tried further: each time costs a process."""
+
+_ADVICE = "verify it with isolated=False"
 
 
 def verify(
@@ -40,22 +42,23 @@ def verify(
     """Checks a backend ("cpu"), one of its devices ("opencl:1"), or kernels that joined a device ("fastnorm").
 
     `ops` limits it to some ops; `profile` ("minimal", "array", "language-model") says which may not decline their
-    samples; `seconds` is how long one case may take. Kernels that only this process knows of (`custom.add_kernels`)
-    cannot be run in another: with `isolated=False` they run here, and one that crashes ends the process.
+    samples; `seconds` is how long one case may take. Ops and kernels that only this process knows of (`register_op`,
+    `custom.add_kernels`) cannot be run in another: with `isolated=False` they run here, and one that crashes ends the
+    process.
 
     Raises DeviceUnavailableError or UnknownNameError where there is no such backend, op or profile,
-    InvalidArgumentError for kernels of this process alone, KernelError where the child does not even start.
+    InvalidArgumentError for ops and kernels of this process alone, KernelError where the child does not even start.
     """
     required = profile_named(profile) if profile is not None else None
     backend, device = resolve(target)
-    for op in ops or ():
-        op_spec(op)
+    wanted = [op_spec(op) for op in ops] if ops else all_ops()
+    unsampled = [spec.name for spec in wanted if next(iter(spec.samples()), None) is None]
     if not isolated:
         outcomes = (check_case(case, backend, device) for case in all_cases(ops))
-        return Report(backend, str(device), outcomes, required)
+        return Report(backend, str(device), outcomes, required, ops=ops or (), unsampled=unsampled)
     if any(e.manifest.name == backend and e.distribution == THIS_PROGRAM for e in REGISTRY.entries()):
-        raise InvalidArgumentError(f"{backend!r} was added by this program: verify it with isolated=False")
-    return Report(backend, str(device), _outcomes(target, ops, seconds), required)
+        raise InvalidArgumentError(f"{backend!r} was added by this program: {_ADVICE}")
+    return Report(backend, str(device), _outcomes(target, ops, seconds), required, ops=ops or (), unsampled=unsampled)
 
 
 def resolve(target: str) -> tuple[str, Device]:
@@ -140,6 +143,8 @@ class _Child:
             message = json.loads(line)
             if "outcome" in message:
                 yield Outcome(**message["outcome"])
+            elif "unknown" in message:
+                raise InvalidArgumentError(f"op {message['unknown']!r} was added by this program: {_ADVICE}")
             elif "begin" in message:
                 self.number, self._began = message["begin"], message["case"]
             else:
@@ -161,6 +166,10 @@ def _work(target: str, first: int, given_up: Sequence[str], ops: Sequence[str] |
     backend, device = resolve(target)
     out = sys.stdout
     sys.stdout = sys.stderr  # whatever a plugin prints must not get between the lines
+    known = {spec.name for spec in all_ops()}
+    if unknown := [op for op in ops or () if op not in known]:
+        print(json.dumps({"unknown": unknown[0]}), file=out, flush=True)
+        return
     for case in all_cases(ops):
         if case.number < first or case.spec.name in given_up:
             continue

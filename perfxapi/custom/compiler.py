@@ -136,7 +136,7 @@ def _first_error(said: str, status: int) -> str:
 
 def _folder() -> Path:
     chosen = settings().kernel_folder
-    return Path(chosen) if chosen else cache_folder() / "kernels"
+    return Path(chosen).absolute() if chosen else cache_folder().absolute() / "kernels"
 
 
 def _digest(text: str, command: Sequence[str], flags: Sequence[str]) -> str:

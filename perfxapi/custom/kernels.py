@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from perfxapi.backend import REGISTRY, Backend, BackendManifest, Kernel, OpCall
 from perfxapi.custom.compiler import check_name, compile_library
-from perfxapi.errors import InvalidArgumentError, PluginError
-from perfxapi.memory import HOST
+from perfxapi.errors import InvalidArgumentError, KernelError, PluginError, UnknownNameError
+from perfxapi.memory import HOST, View
 from perfxapi.native import JoinedKernels, NativeLibrary
 from perfxapi.ops.spec import OpSpec, op_spec
 from perfxapi.reference_backend import ReferenceKernel
@@ -85,7 +87,7 @@ class LibraryKernels:
 
     def make(self, name: str) -> dict[str, Kernel]:
         """Loads and checks. Raises PluginError."""
-        return _kernels_of(name, Path(self.path), self.ops)
+        return _kernels_of(name, Path(self.path).absolute(), self.ops)  # a bare name would be searched for elsewhere
 
 
 def _kernels_of(name: str, path: Path, ops: Sequence[str]) -> dict[str, Kernel]:
@@ -105,8 +107,27 @@ class _FunctionKernel(ReferenceKernel):
         self._accepts = accepts
 
     def accepts(self, call: OpCall) -> str | None:
-        """What the user's predicate says."""
-        return self._accepts(call) if self._accepts is not None else None
+        """What the user's predicate says; where it raises, that is the refusal.
+
+        Raises InvalidArgumentError where it says neither None nor a text: True and False could mean either.
+        """
+        if self._accepts is None:
+            return None
+        try:
+            answer = self._accepts(call)
+        except Exception as error:  # whatever a stranger's predicate raises must not end the call
+            return f"{self.op}: {_place_of(self._accepts)}accepts raised {type(error).__name__}: {error}"
+        if answer is None or isinstance(answer, str):
+            return answer
+        wanted = "it must return None for a call that it takes, and else the reason as a text"
+        raise InvalidArgumentError(f"{self.op}: {_place_of(self._accepts)}accepts returned {answer!r}: {wanted}")
+
+    def store(self, view: View, value: Any) -> None:
+        """Copies one result. Raises KernelError where it has not the shape of the output: nothing is broadcast."""
+        if np.shape(value) != view.shape:
+            place = _place_of(self.spec.reference)
+            raise KernelError(f"{self.op}: {place}it returned shape {np.shape(value)} where {view.shape} is expected")
+        super().store(view, value)
 
 
 class _BrokenKernel:
@@ -196,7 +217,10 @@ def add_kernels(name: str, *parts: Kernels, priority: int = PRIORITY) -> None:
 
 
 def remove_kernels(name: str) -> None:
-    """Takes back what `add_kernels` gave."""
+    """Takes back what `add_kernels` gave. Raises UnknownNameError for a name under which it gave nothing."""
+    given = [entry.manifest.name for entry in REGISTRY.entries() if entry.distribution == THIS_PROGRAM]
+    if name not in given:
+        raise UnknownNameError("kernels of this program", name, given)
     REGISTRY.unregister(name)
 
 

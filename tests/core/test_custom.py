@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,7 @@ def remove() -> Iterator[None]:
     """Takes back kernels named "axpy"."""
     yield
     if any(entry.manifest.name == "axpy" for entry in REGISTRY.entries()):
-        remove_kernels("axpy")
+        REGISTRY.unregister("axpy")
 
 
 def operands(rows: int = 7) -> tuple[Floats, Floats]:
@@ -190,9 +192,10 @@ def test_without_kernels_the_reference_runs() -> None:
 
 
 @compiled
-def test_a_library_that_was_built_before(tmp_path: Path, remove: None) -> None:
-    path = shutil.copy(compile_library("axpy", SOURCE), tmp_path / "libaxpy.so")
-    add_kernels("axpy", LibraryKernels(("axpy",), path))
+def test_a_library_that_was_built_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remove: None) -> None:
+    shutil.copy(compile_library("axpy", SOURCE), tmp_path / "libaxpy.so")
+    monkeypatch.chdir(tmp_path)
+    add_kernels("axpy", LibraryKernels(("axpy",), "libaxpy.so"))
     run_planned(planned())
     assert ran_on()["axpy"] == (f"axpy on {host()}", 1, "")
 
@@ -274,6 +277,18 @@ def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch, remove: N
 
 
 @compiled
+def test_a_folder_may_be_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_setting: Callable[[str, str], None], remove: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    set_setting("KERNEL_FOLDER", ".")
+    add_kernels("axpy", SourceKernels(("axpy",), SOURCE))
+    run_eagerly()
+    assert ran_on()["axpy"][0] == f"axpy on {host()}"
+    assert [file.suffix for file in tmp_path.iterdir()] == [".so"]
+
+
+@compiled
 def test_libraries_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = compile_library("axpy", SOURCE)
     with monkeypatch.context() as patch:
@@ -322,9 +337,70 @@ def test_a_function_that_declines_or_gives_the_wrong_shape(remove: None) -> None
     run_eagerly()
     assert ran_on()["axpy"][0] == "numpy:0"
     x = np.ones((2, 33), np.float32)
-    with pytest.warns(FallbackWarning, match="could not broadcast"):
+    with pytest.warns(FallbackWarning, match=r"it returned shape \(1, 3\) where \(2, 33\) is expected"):
         got = px.nn.axpy(px.asarray(x), px.asarray(x))
     assert np.array_equal(np.asarray(got), 3 * x)
+
+
+def test_a_result_is_not_broadcast(remove: None) -> None:
+    add_kernels("axpy", PythonKernel("axpy", lambda x, y, factor: np.float32(7)))
+    with pytest.warns(FallbackWarning, match=r"test_custom.py:\d+: it returned shape \(\) where \(7, 33\) is expected"):
+        run_eagerly()
+    report = verify("axpy", ["axpy"], isolated=False)
+    assert {outcome.status for outcome in report.failures} == {"error"}
+
+
+def test_a_predicate_that_raises_has_refused(remove: None) -> None:
+    add_kernels("axpy", PythonKernel("axpy", reference, lambda call: call.inputs[9]))
+    run_eagerly()
+    assert ran_on()["axpy"][0] == "numpy:0"
+    report = verify("axpy", ["axpy"], isolated=False)
+    assert (report.passed, report.idle) == (False, ["axpy"])
+    assert re.search(r"accepts raised IndexError: tuple index out of range", report.outcomes[0].detail)
+
+
+@pytest.mark.parametrize("answer", [True, False, 0])
+def test_a_predicate_that_does_not_say_what_it_means(answer: Any, remove: None) -> None:
+    add_kernels("axpy", PythonKernel("axpy", reference, lambda call: answer))
+    with pytest.raises(InvalidArgumentError, match=rf"accepts returned {answer}: it must return None for a call that"):
+        run_eagerly()
+
+
+def test_only_kernels_of_this_program_are_taken_back(remove: None) -> None:
+    add_kernels("axpy", PythonKernel("axpy", reference))
+    for name in ("cpu", "numpy", "axpyy"):
+        with pytest.raises(UnknownNameError, match=rf"unknown kernels of this program '{name}'.* Known: axpy\."):
+            remove_kernels(name)
+    remove_kernels("axpy")
+    assert "axpy" not in {entry.manifest.name for entry in REGISTRY.entries()}
+    assert "numpy" in {entry.manifest.name for entry in REGISTRY.entries()}
+
+
+def test_an_op_of_this_program_alone_is_not_verified_in_another() -> None:
+    with pytest.raises(InvalidArgumentError, match="op 'axpy' was added by this program: verify it with isolated=Fal"):
+        verify("numpy", ["exp", "axpy"])
+    report = verify("numpy", ["axpy"], isolated=False)
+    assert report.passed, report.failures
+
+
+def test_an_op_whose_samples_are_declined_has_not_passed(remove: None) -> None:
+    add_kernels("axpy", PythonKernel("axpy", reference, lambda call: "not today"))
+    report = verify("axpy", ["axpy"], isolated=False)
+    assert (report.failures, report.missing, report.passed, report.idle) == ([], [], False, ["axpy"])
+    assert report.summary().endswith("not passed: of axpy none of its own kernels ran a sample")
+
+
+def test_an_op_without_samples_is_said_to_have_none() -> None:
+    register_op(replace(make_spec("bare"), samples=lambda: iter(())))
+    try:
+        report = verify("numpy", ["bare"], isolated=False)
+        both = verify("numpy", ["axpy", "bare"], isolated=False)
+    finally:
+        del specs._REGISTRY["bare"]
+    assert (report.outcomes, report.passed, report.unsampled) == ([], False, ("bare",))
+    assert "no samples: bare" in str(report)
+    assert (both.unsampled, both.idle) == (("bare",), ["bare"])
+    assert {(outcome.op, outcome.status) for outcome in both.outcomes} == {("axpy", "ok")}
 
 
 @pytest.mark.parametrize("name", ["", "Axpy", "../axpy", "a b", "axpy\n"])

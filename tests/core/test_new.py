@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugin_files import install, run
 
 from perfxapi.cli import main
 from perfxapi.errors import InvalidArgumentError
@@ -104,9 +105,20 @@ def test_their_own_tests_pass(site: Path) -> None:
         str(site),
         *files,
         "-k",
-        "softmax or demo_plugin]",
+        "softmax or demo_plugin",
     )
-    assert "2 passed" in done.stdout, done.stdout
+    assert "3 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
+def test_the_test_of_a_plugin_whose_kernel_takes_nothing_fails(tmp_path: Path) -> None:
+    source = write_skeleton("plugin", "demo_plugin", tmp_path)[1]
+    source.write_text(source.read_text().replace("perfx_accept_dense(call, 1, 1,", "perfx_accept_dense(call, 2, 1,"))
+    install(tmp_path, "perfxapi-plugin-demo", "perfxapi_plugin_demo_plugin", source.read_text())
+    options = ["-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    done = run(tmp_path, "-m", "pytest", *options, str(source.parent), KERNEL_FOLDER=str(tmp_path / "kernels"))
+    assert "1 failed, 1 skipped" in done.stdout, done.stdout
+    assert "of demo_plugin none of its own kernels ran a sample" in done.stdout
 
 
 # ---- what is refused
