@@ -108,7 +108,7 @@ def choices(call: OpCall, device: Device, failed: Failures | None = None) -> Ite
         if kernel is not None:
             refusal = describe_failure(failures.get(kernel)) or _foreign_state(call, runs_on) or kernel.accepts(call)
         if kernel is None or refusal:
-            if not entry.manifest.joins or kernel in failures:
+            if kernel is not None or not entry.manifest.joins or _has_kernel(entry, call.op):
                 reasons.append(str(refusal))
             continue
         reason = "; ".join(reasons) if runs_on != device or failures else ""
@@ -117,6 +117,11 @@ def choices(call: OpCall, device: Device, failed: Failures | None = None) -> Ite
             ran_on += f" ({label})"
         row = LEDGER.row(call.op, str(device), ran_on, reason)
         yield Choice(kernel, entry.manifest.name, runs_on, reason, row)
+
+
+def _has_kernel(entry: BackendEntry, op: str) -> bool:
+    """Whether a backend has kernels for an op; they are not made for it."""
+    return entry.backend is not None and op in entry.backend.kernel_ops()
 
 
 def _foreign_state(call: OpCall, runs_on: Device) -> str:

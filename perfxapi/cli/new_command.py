@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 
 from perfxapi.skeletons import KINDS, write_skeleton
 
@@ -20,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = write_skeleton(arguments.kind, arguments.name, arguments.directory)
     folder = files[0].parent
     place = str(folder) if folder.is_absolute() else f"./{folder}"
-    steps = [f"pip install {place}", f"perfxapi verify {arguments.name}"]
+    steps = [f"pip install {shlex.quote(place)}", f"perfxapi verify {arguments.name}"]
     if arguments.json:
         names = [str(path) for path in files]
         print(json.dumps({"kind": arguments.kind, "name": arguments.name, "files": names, "next": steps}, indent=2))

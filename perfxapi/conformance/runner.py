@@ -15,16 +15,19 @@ from typing import Any
 
 from perfxapi.backend import REGISTRY
 from perfxapi.conformance.cases import all_cases
-from perfxapi.conformance.check import check_case
+from perfxapi.conformance.check import check_case, kernels_of
 from perfxapi.conformance.profiles import profile_named
 from perfxapi.conformance.report import Outcome, Report
 from perfxapi.custom import THIS_PROGRAM
+from perfxapi.custom.compiler import COMPILE_SECONDS
 from perfxapi.device import Device, parse_device_name
 from perfxapi.errors import DeviceUnavailableError, InvalidArgumentError, KernelError
 from perfxapi.ops.spec import all_ops, op_spec
 from perfxapi.policy import use_device
 
 _START_SECONDS = 60.0
+_MAKE_SECONDS = COMPILE_SECONDS + 30.0
+"""How long making the kernels of one op may take: a compiler that hangs is to end by its own limit."""
 _MAX_FAILURES = 3
 """An op whose kernel crashed or hung this often is not tried further: each time costs a process."""
 
@@ -139,8 +142,8 @@ class _Child:
             if not line:
                 self._process.wait()
                 return
-            limit = self.seconds
             message = json.loads(line)
+            limit = max(self.seconds, _MAKE_SECONDS) if message.get("makes") else self.seconds
             if "outcome" in message:
                 yield Outcome(**message["outcome"])
             elif "unknown" in message:
@@ -170,6 +173,7 @@ def _work(target: str, first: int, given_up: Sequence[str], ops: Sequence[str] |
     if unknown := [op for op in ops or () if op not in known]:
         print(json.dumps({"unknown": unknown[0]}), file=out, flush=True)
         return
+    made = set[str]()
     for case in all_cases(ops):
         if case.number < first or case.spec.name in given_up:
             continue
@@ -179,6 +183,10 @@ def _work(target: str, first: int, given_up: Sequence[str], ops: Sequence[str] |
             "sample": case.sample.label,
             "arrangement": case.arrangement,
         }
+        if case.spec.name not in made:  # compiling takes longer than a case may
+            print(json.dumps({"begin": case.number, "case": named, "makes": True}), file=out, flush=True)
+            kernels_of(case.spec.name, backend, device)
+            made.add(case.spec.name)
         print(json.dumps({"begin": case.number, "case": named}), file=out, flush=True)
         outcome = check_case(case, backend, device)
         print(json.dumps({"outcome": asdict(outcome)}), file=out, flush=True)

@@ -433,6 +433,32 @@ def test_a_kernel_that_hangs_or_ends_the_process_is_found(tmp_path: Path) -> Non
     assert done.returncode == 1
 
 
+SLOW = """
+import time
+from perfxapi.custom import PythonKernel, kernels_manifest
+from perfxapi.hookspecs import hookimpl
+from perfxapi.ops.spec import op_spec
+
+class Slow:
+    ops = ("silu",)
+    def make(self, name):
+        time.sleep(7)
+        return PythonKernel("silu", op_spec("silu").reference).make(name)
+
+@hookimpl
+def register_backends(register):
+    register(kernels_manifest("slow", Slow()))
+"""
+
+
+def test_making_the_kernels_may_take_longer_than_a_case(tmp_path: Path) -> None:
+    install(tmp_path, "perfxapi-plugin-slow", "slow", SLOW)
+    arguments = ["verify", "slow", "--json", "--seconds", "5", "--op", "silu"]
+    done = run(tmp_path, "-c", f"import sys; from perfxapi.cli import main; sys.exit(main({arguments!r}))")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["num_failures"] == 0
+
+
 def test_the_reference_passes_its_own_samples() -> None:
     report = verify("numpy", ["add", "exp", "rms_norm", "embedding", "topk", "sample", "kv_write"])
     assert report.failures == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ import cffi
 import numpy as np
 import numpy.typing as npt
 import pytest
+from simulated import SimulatedBackend
 
 import perfxapi as px
 from perfxapi import nn
@@ -30,6 +33,7 @@ from perfxapi.custom import (
     add_kernels,
     check_signature,
     compile_library,
+    compiler,
     kernels_manifest,
     register_op,
     remove_kernels,
@@ -312,6 +316,79 @@ def test_a_source_that_cannot_be_read(tmp_path: Path) -> None:
         compile_library("axpy", tmp_path / "nowhere.c")
 
 
+def test_instructions_that_are_not_listed_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "processor : 0\nmodel name : some\n")
+    monkeypatch.setattr(compiler, "_machine", compiler._machine.__wrapped__)
+    assert compiler._machine() == platform.machine()
+    assert compiler._native_flags() == ()
+
+
+@compiled
+def test_what_others_can_write_is_not_loaded(tmp_path: Path, set_setting: Callable[[str, str], None]) -> None:
+    folder = tmp_path / "my kernels"
+    set_setting("KERNEL_FOLDER", str(folder))
+    mask = os.umask(0)
+    try:
+        path = compile_library("axpy", SOURCE)
+    finally:
+        os.umask(mask)
+    assert compile_library("axpy", SOURCE) == path
+    for place in (folder, path):
+        mode = place.stat().st_mode
+        for bit in (0o020, 0o002):
+            place.chmod(mode | bit)
+            with pytest.raises(CompileError, match=rf"can be written by others.*: chmod go-w '{place}'"):
+                compile_library("axpy", SOURCE)
+        place.chmod(mode)
+    assert compile_library("axpy", SOURCE) == path
+
+
+@compiled
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_belongs_to_another_user_is_not_loaded(tmp_path: Path, set_setting: Callable[[str, str], None]) -> None:
+    set_setting("KERNEL_FOLDER", str(tmp_path))
+    for place in (compile_library("axpy", SOURCE), tmp_path):
+        os.chown(place, 12345, -1)
+        with pytest.raises(CompileError, match=rf"belongs to user 12345, .*: chown 0 {place}"):
+            compile_library("axpy", SOURCE)
+        os.chown(place, 0, -1)
+
+
+@compiled
+def test_every_header_of_the_core_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = tmp_path / "include"
+    shutil.copytree(compiler.include_dir(), headers)
+    monkeypatch.setattr(compiler, "include_dir", lambda: headers)
+    before = compile_library("axpy", SOURCE)
+    compiler._headers_digest.cache_clear()
+    assert compile_library("axpy", SOURCE) == before
+    with (headers / "perfx/kernels/math.hpp").open("a") as file:
+        file.write("/* more */")
+    compiler._headers_digest.cache_clear()
+    assert compile_library("axpy", SOURCE) != before
+
+
+@compiled
+def test_a_source_includes_what_stands_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "axpy.c").write_text('#include "mine.h"\n' + SOURCE)
+    (tmp_path / "mine.h").write_text("#include <math.h>\n")
+    monkeypatch.chdir(tmp_path)
+    assert compile_library("axpy", Path("axpy.c")) == compile_library("axpy", tmp_path / "axpy.c")
+
+
+@compiled
+def test_a_compiler_may_be_named_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "mycc"
+    script.write_text('#!/bin/sh\nexec cc "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CC", "./mycc -DMINE")
+    assert compile_library("axpy", SOURCE).exists()
+    script.write_text("#!/nowhere/sh\n")
+    with pytest.raises(CompileError, match=rf"its compiler {script} cannot be started: No such file.* in CC or CXX"):
+        compile_library("axpy", SOURCE)
+
+
 # ---- what the user gives
 
 
@@ -364,6 +441,39 @@ def test_a_predicate_that_does_not_say_what_it_means(answer: Any, remove: None) 
     add_kernels("axpy", PythonKernel("axpy", reference, lambda call: answer))
     with pytest.raises(InvalidArgumentError, match=rf"accepts returned {answer}: it must return None for a call that"):
         run_eagerly()
+
+
+def test_the_refusal_of_a_joined_kernel_is_a_reason_of_the_fallback(sim: SimulatedBackend, remove: None) -> None:
+    add_kernels("axpy", PythonKernel("axpy", reference, lambda call: "axpy wants more rows"))
+    sim.table["axpy"].clear()
+    x, y = map(px.asarray, operands())
+    with px.use_device("sim", fallback="allow"):
+        px.nn.axpy(x, y)
+        px.tanh(x)
+    reason = ran_on()["axpy"][2]
+    assert "sim has no kernel for axpy" in reason
+    assert "axpy wants more rows" in reason
+    assert "axpy has no kernel" not in ran_on()["tanh"][2]
+
+
+def test_a_reference_may_refuse_in_any_words(remove: None) -> None:
+    def pick(x: Any, index: Any) -> Any:
+        return x[index]
+
+    def picked() -> Iterator[Sample]:
+        yield Sample((np.arange(5, dtype=np.float32), np.array([1, 3, 0], np.int32)))
+
+    rule: Any = lambda inputs, attributes: (specs.TensorSpec(inputs[1].shape, inputs[0].dtype),)  # noqa: E731
+    register_op(OpSpec("pick", ("x", "index"), rule, pick, picked))
+    try:
+        report = verify("numpy", ["pick"], isolated=False)
+        add_kernels("axpy", PythonKernel("pick", lambda x, index: np.take(x, index, mode="clip")))
+        clipped = verify("axpy", ["pick"], isolated=False)
+    finally:
+        del specs._REGISTRY["pick"]
+    assert report.passed, report.failures
+    hostile = [outcome for outcome in clipped.outcomes if outcome.arrangement == "hostile indices"]
+    assert {outcome.detail for outcome in hostile} == {"it computes with operands that the reference refuses"}
 
 
 def test_only_kernels_of_this_program_are_taken_back(remove: None) -> None:

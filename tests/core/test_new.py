@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -165,3 +166,9 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path: Path, caps
         for path in folder.iterdir()
     )
     assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_command_that_comes_next_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "plugin", "mine", "--directory", str(tmp_path / "my work; x"), "--json"]) == 0
+    step = json.loads(capsys.readouterr().out)["next"][0]
+    assert shlex.split(step) == ["pip", "install", str(tmp_path / "my work; x" / "perfxapi-plugin-mine")]
