@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -214,10 +214,20 @@ def require(condition: bool, op: str, problem: str) -> None:
         raise InvalidArgumentError(f"{op}: {problem}")
 
 
-def require_kind(op: str, spec: TensorSpec, *kinds: str) -> None:
+class Typed(Protocol):
+    """What has a dtype: a TensorSpec, an array."""
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the elements."""
+
+
+def require_kind(op: str, operand: Typed, *kinds: str) -> None:
     """Raises InvalidDTypeError naming the op unless the dtype is of one of the kinds."""
-    if spec.dtype.kind not in kinds:
-        raise InvalidDTypeError(f"{op}: {spec.dtype.name} is not of the kinds {', '.join(kinds)}")
+    if operand.dtype.kind not in kinds:
+        raise InvalidDTypeError(
+            f"{op}: {operand.dtype.name} is not of the kinds {', '.join(kinds)}: convert it by astype"
+        )
 
 
 def require_shape(op: str, name: str, spec: TensorSpec, *expected: Size | None) -> None:

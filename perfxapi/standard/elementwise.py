@@ -13,7 +13,7 @@ from perfxapi import dtypes
 from perfxapi.array import Array, apply, asarray, promote
 from perfxapi.dtypes import real_of
 from perfxapi.errors import InvalidDTypeError
-from perfxapi.ops.spec import NUMBERS
+from perfxapi.ops.spec import NUMBERS, require_kind
 from perfxapi.standard.quick import binary, unary
 
 add = binary("add", "x1 + x2")
@@ -101,13 +101,13 @@ def copied(x: Array) -> Array:
 
 def positive(x: Array, /) -> Array:
     """+x: a copy. Raises InvalidDTypeError for truth values."""
-    _require_kinds("positive", x, *NUMBERS)
+    require_kind("positive", x, *NUMBERS)
     return copied(x)
 
 
 def negative(x: Array, /) -> Array:
     """-x; the lowest integer stays what it is, and unsigned ones wrap around."""
-    _require_kinds("negative", x, *NUMBERS)
+    require_kind("negative", x, *NUMBERS)
     if x.dtype.kind in ("int", "float"):
         return multiply(x, -1)
     return subtract(-0.0 if x.dtype.kind == "complex" else 0, x)
@@ -115,7 +115,7 @@ def negative(x: Array, /) -> Array:
 
 def bitwise_invert(x: Array, /) -> Array:
     """~x: every bit of integers inverted, or truth values negated."""
-    _require_kinds("bitwise_invert", x, "bool", "int", "uint")
+    require_kind("bitwise_invert", x, "bool", "int", "uint")
     if x.dtype.kind == "bool":
         return bitwise_xor(x, True)
     return bitwise_xor(x, -1 if x.dtype.kind == "int" else (1 << 8 * x.dtype.itemsize) - 1)
@@ -185,12 +185,7 @@ def logical_not(x: Array, /) -> Array:
 def _require_truths(name: str, *operands: Any) -> None:
     for operand in operands:
         if isinstance(operand, Array):
-            _require_kinds(name, operand, "bool")
-
-
-def _require_kinds(name: str, x: Array, *kinds: str) -> None:
-    if x.dtype.kind not in kinds:
-        raise InvalidDTypeError(f"{name}: {x.dtype.name} is not of the kinds {', '.join(kinds)}")
+            require_kind(name, operand, "bool")
 
 
 # ---- what a number is like
@@ -198,13 +193,13 @@ def _require_kinds(name: str, x: Array, *kinds: str) -> None:
 
 def isnan(x: Array, /) -> Array:
     """Whether x is NaN; a complex number is where one of its parts is."""
-    _require_kinds("isnan", x, *NUMBERS)
+    require_kind("isnan", x, *NUMBERS)
     return not_equal(x, x)
 
 
 def isinf(x: Array, /) -> Array:
     """Whether x is infinite; a complex number is where one of its parts is."""
-    _require_kinds("isinf", x, *NUMBERS)
+    require_kind("isinf", x, *NUMBERS)
     if x.dtype.kind == "complex":
         return bitwise_or(isinf(real(x)), isinf(imag(x)))
     return equal(abs(x), np.inf) if x.dtype.kind == "float" else not_equal(x, x)
@@ -212,7 +207,7 @@ def isinf(x: Array, /) -> Array:
 
 def isfinite(x: Array, /) -> Array:
     """Whether x is neither infinite nor NaN; a complex number is where both of its parts are."""
-    _require_kinds("isfinite", x, *NUMBERS)
+    require_kind("isfinite", x, *NUMBERS)
     if x.dtype.kind == "complex":
         return bitwise_and(isfinite(real(x)), isfinite(imag(x)))
     return less(abs(x), np.inf) if x.dtype.kind == "float" else equal(x, x)
@@ -228,13 +223,13 @@ def signbit(x: Array, /) -> Array:
 
 def real(x: Array, /) -> Array:
     """The real part: a view of the same bytes; of real numbers the array itself."""
-    _require_kinds("real", x, *NUMBERS)
+    require_kind("real", x, *NUMBERS)
     return _complex_part(x, 0) if x.dtype.kind == "complex" else x
 
 
 def imag(x: Array, /) -> Array:
     """The imaginary part of complex numbers: a view of the same bytes."""
-    _require_kinds("imag", x, "complex")
+    require_kind("imag", x, "complex")
     return _complex_part(x, 1)
 
 
@@ -251,7 +246,7 @@ def conj(x: Array, /) -> Array:
 def clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
     """x, at least `min` and at most `max` (numbers or arrays, None: no bound). NaN where any of them is NaN."""
     x = asarray(x)
-    _require_kinds("clip", x, "int", "uint", "float")
+    require_kind("clip", x, "int", "uint", "float")
     bounds = [None if bound is None else promote(bound, x) for bound in (min, max)]
     result = x if bounds[0] is None else maximum(x, bounds[0])
     result = result if bounds[1] is None else minimum(result, bounds[1])

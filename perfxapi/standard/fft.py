@@ -14,7 +14,8 @@ from perfxapi import dtypes
 from perfxapi.array import Array, apply
 from perfxapi.device import Device
 from perfxapi.dtypes import DType, complex_of, dtype_of
-from perfxapi.errors import InvalidArgumentError, InvalidDTypeError
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.ops.spec import FLOATS, require_kind
 from perfxapi.standard.axes import one_axis, several_axes
 from perfxapi.standard.creation import arange, zeros
 from perfxapi.standard.data_types import astype
@@ -39,14 +40,12 @@ def _resized(name: str, x: Array, n: int | None, axis: int) -> Array:
 
 
 def _as_complex(name: str, x: Array) -> Array:
-    if x.dtype.kind not in ("float", "complex"):
-        raise InvalidDTypeError(f"{name}: {x.dtype.name} is not of the kinds float, complex: convert it by astype")
+    require_kind(name, x, *FLOATS)
     return astype(x, complex_of(x.dtype), copy=False)
 
 
 def _as_real(name: str, x: Array) -> Array:
-    if x.dtype.kind != "float":
-        raise InvalidDTypeError(f"{name}: {x.dtype.name} is not of the kind float")
+    require_kind(name, x, "float")
     return x if x.dtype is dtypes.float64 else astype(x, dtypes.float32, copy=False)
 
 
@@ -192,13 +191,13 @@ def _frequencies(numbers: Array, n: int, d: float, dtype: DType | str | None) ->
 
 def fftshift(x: Array, /, *, axes: int | Sequence[int] | None = None) -> Array:
     """The results of a transform with the frequency 0 in the middle of axes (default: all)."""
-    places = several_axes("fftshift", tuple(axes) if isinstance(axes, list) else axes, x.ndim)
+    places = several_axes("fftshift", axes, x.ndim)
     return roll(x, tuple(int(x.shape[place]) // 2 for place in places), axis=places)
 
 
 def ifftshift(x: Array, /, *, axes: int | Sequence[int] | None = None) -> Array:
     """The inverse of `fftshift`."""
-    places = several_axes("ifftshift", tuple(axes) if isinstance(axes, list) else axes, x.ndim)
+    places = several_axes("ifftshift", axes, x.ndim)
     return roll(x, tuple(-(int(x.shape[place]) // 2) for place in places), axis=places)
 
 

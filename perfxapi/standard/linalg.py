@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 from perfxapi.array import Array, apply, asarray
 from perfxapi.dims import product
 from perfxapi.dtypes import DType
-from perfxapi.errors import InvalidArgumentError, InvalidDTypeError
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.ops.spec import FLOATS, require_kind
 from perfxapi.standard.axes import one_axis, several_axes
 from perfxapi.standard.creation import eye
 from perfxapi.standard.data_types import astype, finfo, result_type
@@ -96,7 +97,7 @@ def outer(x1: Array, x2: Array, /) -> Array:
 
 def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
     """The sum along an axis of products; of a complex x1 the conjugate is taken."""
-    place = one_axis("vecdot", axis, builtins.min(x1.ndim, x2.ndim)) - builtins.min(x1.ndim, x2.ndim)
+    place = _shared_axis("vecdot", axis, x1, x2)
     if x1.shape[place] != x2.shape[place]:
         raise InvalidArgumentError(f"vecdot: axis {axis} of {list(x1.shape)} and {list(x2.shape)} differ in size")
     left = conj(x1) if x1.dtype.kind == "complex" else x1
@@ -127,7 +128,7 @@ def tensordot(x1: Array, x2: Array, /, *, axes: int | tuple[Sequence[int], Seque
 def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
     """The cross product of vectors of three elements along an axis, which is counted in the broadcast shape."""
     shape = broadcast_shapes(x1.shape, x2.shape)
-    place = one_axis("cross", axis, builtins.min(x1.ndim, x2.ndim)) - builtins.min(x1.ndim, x2.ndim)
+    place = _shared_axis("cross", axis, x1, x2)
     if axis >= 0:
         place = one_axis("cross", axis, len(shape)) - len(shape)
     if x1.shape[place] != 3 or x2.shape[place] != 3:
@@ -137,6 +138,12 @@ def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
         subtract(multiply(a[..., i], b[..., j]), multiply(a[..., j], b[..., i])) for i, j in ((1, 2), (2, 0), (0, 1))
     ]
     return moveaxis(stack(parts, axis=-1), -1, place)
+
+
+def _shared_axis(name: str, axis: int, x1: Array, x2: Array) -> int:
+    """An axis that both have, counted from the last."""
+    ndim = builtins.min(x1.ndim, x2.ndim)
+    return one_axis(name, axis, ndim) - ndim
 
 
 def matrix_power(x: Array, n: int, /) -> Array:
@@ -244,11 +251,15 @@ def pinv(x: Array, /, *, rtol: Any = None) -> Array:
     """The pseudo-inverse; singular values up to `rtol` times the largest count as 0."""
     u, s, vh = svd(x, full_matrices=False)
     if 0 in s.shape:
-        return conj(x).mT if x.dtype.kind == "complex" else x.mT
+        return _adjoint(x)
     kept = greater(s, _relative(rtol, x, max(s, axis=-1))[..., None])
     inverse = where(kept, divide(1.0, where(kept, s, 1.0)), 0.0)
-    left, right = (conj(part).mT if x.dtype.kind == "complex" else part.mT for part in (vh, u))
-    return matmul(multiply(left, astype(inverse, x.dtype, copy=False)[..., None, :]), right)
+    return matmul(multiply(_adjoint(vh), astype(inverse, x.dtype, copy=False)[..., None, :]), _adjoint(u))
+
+
+def _adjoint(x: Array) -> Array:
+    """Each matrix of a stack transposed, complex numbers conjugated."""
+    return conj(x).mT if x.dtype.kind == "complex" else x.mT
 
 
 def matrix_rank(x: Array, /, *, rtol: Any = None) -> Array:
@@ -285,7 +296,7 @@ def vector_norm(
     x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, ord: float = 2
 ) -> Array:
     """The norm of vectors along axes: `ord` 1, 2, inf, -inf, 0 (how many are not 0), or any other power."""
-    _require_floats("vector_norm", x)
+    require_kind("vector_norm", x, *FLOATS)
     where_: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
     size = abs(x)
     if ord == math.inf:
@@ -305,7 +316,7 @@ def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: float | Literal["fr
     """The norm of matrices: "fro", "nuc" (sum of singular values), 2 and -2 (the largest, the least of them), or the
     largest (least) sum of a column, 1 (-1), or of a row, inf (-inf).
     """
-    _require_floats("matrix_norm", x)
+    require_kind("matrix_norm", x, *FLOATS)
     if x.ndim < 2:
         raise InvalidArgumentError(f"matrix_norm: takes a stack of matrices; got {list(x.shape)}")
     if ord == "fro" or ord is None:
@@ -328,11 +339,6 @@ def _extreme(x: Array, *, largest: bool, axis: Any) -> Array:
     if builtins.any(x.shape[place] == 0 for place in axes):
         return sum(x, axis=axis)
     return max(x, axis=axis) if largest else min(x, axis=axis)
-
-
-def _require_floats(name: str, x: Array) -> None:
-    if x.dtype.kind not in ("float", "complex"):
-        raise InvalidDTypeError(f"{name}: {x.dtype.name} is not of the kinds float, complex: convert it by astype")
 
 
 __all__ = [

@@ -12,7 +12,8 @@ from perfxapi import dtypes
 from perfxapi.array import Array, apply
 from perfxapi.dims import product
 from perfxapi.dtypes import DType, dtype_of
-from perfxapi.errors import InvalidArgumentError, InvalidDTypeError
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.ops.spec import FLOATS, require_kind
 from perfxapi.standard.axes import one_axis, several_axes
 from perfxapi.standard.creation import ones, zeros
 from perfxapi.standard.data_types import astype
@@ -84,13 +85,13 @@ def count_nonzero(x: Array, /, *, axis: Axes = None, keepdims: bool = False) -> 
 
 def mean(x: Array, /, *, axis: Axes = None, keepdims: bool = False) -> Array:
     """The average of floating-point numbers; of no elements NaN."""
-    _require_floats("mean", x)
+    require_kind("mean", x, *FLOATS)
     return divide(_reduce("sum", x, axis, keepdims), float(_count("mean", x, axis)))
 
 
 def var(x: Array, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Array:
     """The average square of the distance from the average; the sum is divided by the count less `correction`."""
-    _require_floats("var", x)
+    require_kind("var", x, *FLOATS)
     apart = subtract(x, mean(x, axis=axis, keepdims=True))
     squares = multiply(abs(apart), abs(apart)) if x.dtype.kind == "complex" else multiply(apart, apart)
     count = builtins.max(_count("var", x, axis) - correction, 0.0)
@@ -100,11 +101,6 @@ def var(x: Array, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bo
 def std(x: Array, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Array:
     """The root of `var`."""
     return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
-
-
-def _require_floats(name: str, x: Array) -> None:
-    if x.dtype.kind not in ("float", "complex"):
-        raise InvalidDTypeError(f"{name}: {x.dtype.name} is not of the kinds float, complex: convert it by astype")
 
 
 def _count(name: str, x: Array, axis: Axes) -> int:

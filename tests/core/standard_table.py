@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,11 @@ ODD = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 2.5])
 SQUARE = RNG.uniform(-1, 1, (2, 4, 4)) + 4 * np.eye(4)
 SYMMETRIC = SQUARE @ np.swapaxes(SQUARE, -1, -2)
 TIES = np.array([[3, 1, 2, 1], [0, 0, 5, 5]])
+
+
+def sample(*shape: int, kind: Any = np.float32) -> Values:
+    """0, 1, 2, ... in that shape."""
+    return np.arange(math.prod(shape)).reshape(shape).astype(kind)
 
 
 @dataclass(frozen=True)
