@@ -138,3 +138,15 @@ def _byte_letters() -> dict[int, str]:
     letters = {byte: chr(byte) for byte in printable}
     others = [byte for byte in range(256) if byte not in letters]
     return {**letters, **{byte: chr(256 + index) for index, byte in enumerate(others)}}
+
+
+@pytest.fixture(scope="module")
+def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests of one file keep the kernels that they compile."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture
+def own_kernel_folder(kernel_folder: Path, set_setting: Callable[[str, str], None]) -> None:
+    """Kernels are compiled into that folder."""
+    set_setting("KERNEL_FOLDER", str(kernel_folder))
