@@ -30,9 +30,12 @@ Results: TypeAlias = "Value | tuple[Value, ...]"
 
 
 class ValueNeeded(PerfXError):  # noqa: N818  no error: the planner answers it
-    """A translation needs the values of an array that is traced. The planner makes them known and calls it again."""
+    """A translation needs the values of an array that is traced. The planner makes them known and calls it again.
 
-    def __init__(self, array: Array) -> None:
+    Without an array the translation is to be called between plans, with all operands known.
+    """
+
+    def __init__(self, array: Array | None = None) -> None:
         super().__init__("the values of a traced array are needed")
         self.array = array
 
@@ -46,8 +49,8 @@ class OperatorNode:
     """A node as its translation sees it.
 
     `version` is the opset that the model imports of the node's domain. Attributes are Python values: numbers, strings,
-    lists of them, NumPy arrays for tensors. `outputs` are names, "" for one that nothing reads. `device` is where the
-    model runs: new arrays are made there.
+    lists of them, NumPy arrays for tensors, `Closure`s for subgraphs. `outputs` are names, "" for one that nothing
+    reads. `device` is where the model runs: new arrays are made there.
     """
 
     op_type: str
@@ -86,19 +89,31 @@ class OperatorNode:
         return f"{domain}{self.op_type} (opset {self.version})" + (f", node {self.name!r}" if self.name else "")
 
 
-Translation: TypeAlias = Callable[..., Results]
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What computes an operator. One that runs `between_plans` is never part of a plan: each run calls it anew."""
+
+    function: Callable[..., Results]
+    between_plans: bool = False
+
+
 _TRANSLATIONS: dict[tuple[str, str], Translation] = {}
 
 
-def operator(*names: str, domain: str = "") -> Callable[[Translation], Translation]:
-    """Registers a translation under the names of operators of a domain ("" is ONNX's own)."""
+def operator(
+    *names: str, domain: str = "", between_plans: bool = False
+) -> Callable[[Callable[..., Results]], Callable[..., Results]]:
+    """Registers a translation under the names of operators of a domain ("" is ONNX's own).
 
-    def register(translation: Translation) -> Translation:
+    `between_plans` is for those whose result is not the same each time (random draws).
+    """
+
+    def register(function: Callable[..., Results]) -> Callable[..., Results]:
         for name in names:
             if (domain, name) in _TRANSLATIONS:
                 raise InvalidArgumentError(f"the operator {domain or 'ai.onnx'}.{name} is translated already")
-            _TRANSLATIONS[domain, name] = translation
-        return translation
+            _TRANSLATIONS[domain, name] = Translation(function, between_plans)
+        return function
 
     return register
 

@@ -1,0 +1,137 @@
+"""An ONNX model that runs: loaded once for a device, called with arrays."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from perfxapi.array import Array
+from perfxapi.device import Device
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.onnx import control_flow as control_flow
+from perfxapi.onnx import operators as operators
+from perfxapi.onnx.program import Port
+from perfxapi.onnx.reading import read_model
+from perfxapi.onnx.registry import Value, from_host
+from perfxapi.onnx.segments import Planned, Runner
+from perfxapi.policy import get_device
+
+_DTYPES = {
+    "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "BFLOAT16": "bfloat16", "BOOL": "bool",
+    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16",
+    "UINT32": "uint32", "UINT64": "uint64", "COMPLEX64": "complex64", "COMPLEX128": "complex128",
+}  # fmt: skip
+"""ONNX's names of the dtypes that devices hold."""
+
+
+class Model:
+    """A model on a device.
+
+    `inputs` and `outputs` are its ports. For each set of input shapes that it meets, it makes plans and keeps them.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | bytes | Any, device: Device | str | None = None) -> None:
+        self.device = get_device(device)
+        file = read_model(source, self.device)
+        self.path, self.opsets, self.producer, self.ir_version = file.path, file.opsets, file.producer, file.ir_version
+        self.program = file.program
+        initialized = set(self.program.constants)
+        self.inputs = self.program.inputs
+        self.outputs = self.program.outputs
+        self.required_inputs = tuple(p for p in self.inputs if p.name not in initialized and p.kind != "optional")
+        self._runner = Runner(self.program, self.device)
+
+    def __call__(self, *operands: Any, **named: Any) -> dict[str, Value]:
+        """Runs the model: inputs by position or by name (`run` takes names that are no identifiers).
+
+        Inputs are Arrays or what NumPy takes; outputs are Arrays on the model's device, by name. Raises
+        InvalidArgumentError for inputs that are missing, unknown, or not as the model declares them.
+        """
+        if len(operands) > len(self.inputs):
+            raise InvalidArgumentError(f"{self.path}: takes {len(self.inputs)} inputs; got {len(operands)}")
+        given = dict(zip((port.name for port in self.inputs), operands, strict=False))
+        if twice := given.keys() & named.keys():
+            raise InvalidArgumentError(f"{self.path}: input {min(twice)!r} is given twice")
+        return self.run({**given, **named})
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Value]:
+        """The outputs by name, for inputs by name."""
+        names = [port.name for port in self.inputs]
+        for name in inputs:
+            if name not in names:
+                raise InvalidArgumentError(f"{self.path}: has no input {name!r}; its inputs: {', '.join(names)}")
+        for port in self.required_inputs:
+            if port.name not in inputs:
+                raise InvalidArgumentError(f"{self.path}: input {port.name!r} is missing: {describe(port)}")
+        symbols: dict[str, int] = {}
+        operands = [self._operand(port, inputs, symbols) for port in self.inputs]
+        results = self._runner.run({}, operands)
+        return {port.name: value for port, value in zip(self.outputs, results, strict=True)}
+
+    def planned(self) -> list[Planned]:
+        """What runs how, of all plans made so far."""
+        return self._runner.planned()
+
+    def operators(self) -> Counter[str]:
+        """How many nodes of each operator there are, subgraphs included."""
+        nodes = (step.node for step in self.program.all_steps())
+        return Counter(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)
+
+    def _operand(self, port: Port, inputs: Mapping[str, Any], symbols: dict[str, int]) -> Value:
+        if port.name not in inputs:
+            return self.program.constants.get(port.name)
+        value = as_value(inputs[port.name], self.device)
+        if isinstance(value, Array | np.ndarray):
+            self._check(port, value, symbols)
+        elif value is None and port.kind != "optional":
+            raise InvalidArgumentError(f"{self.path}: input {port.name!r} is None; wanted: {describe(port)}")
+        return value
+
+    def _check(self, port: Port, value: Any, symbols: dict[str, int]) -> None:
+        """Raises InvalidArgumentError where a tensor is not as its port is declared."""
+        dtype = value.dtype.name
+        wanted = _DTYPES.get(port.dtype)
+        fits = port.kind != "sequence" and (wanted is None or dtype == wanted)
+        if port.shape is not None:
+            fits = fits and len(value.shape) == len(port.shape)
+            for want, size in zip(port.shape, value.shape, strict=False):
+                expected = symbols.setdefault(want, int(size)) if isinstance(want, str) else want
+                fits = fits and (expected is None or expected == size)
+        if not fits:
+            known = ", ".join(f"{name}={size}" for name, size in symbols.items())
+            raise InvalidArgumentError(
+                f"{self.path}: input {port.name!r} must be {describe(port)}; got {dtype} of {list(value.shape)}"
+                + (f" (with {known})" if known else "")
+            )
+
+
+def describe(port: Port) -> str:
+    """A port as text: "FLOAT[1, channels, ?]"."""
+    sizes = "" if port.shape is None else str(["?" if size is None else size for size in port.shape]).replace("'", "")
+    return f"{'' if port.kind == 'tensor' else port.kind + ' of '}{port.dtype or 'any'}{sizes}"
+
+
+def as_value(given: Any, device: Device) -> Value:
+    """What a user gives as an input, as it flows between nodes."""
+    if given is None:
+        return None
+    if isinstance(given, Array):
+        return given.to_device(device)
+    if isinstance(given, list | tuple) and any(isinstance(item, Array | np.ndarray | list | tuple) for item in given):
+        return [as_value(item, device) for item in given]
+    values = np.asarray(given)
+    if values.dtype.kind in "US":
+        return np.array([str(item) for item in values.reshape(-1)], object).reshape(values.shape)
+    return from_host(values, device)
+
+
+def load(source: str | os.PathLike[str] | bytes | Any, device: Device | str | None = None) -> Model:
+    """Loads an ONNX model (a path, the bytes of a file, or an `onnx.ModelProto`) for a device.
+
+    Raises FileFormatError for what is no such file, UnsupportedOperatorError where an operator has no translation.
+    """
+    return Model(source, device)

@@ -1,0 +1,156 @@
+"""Programs: a graph of ONNX as the steps that compute it, each a translation with the names it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from perfxapi.errors import InvalidArgumentError, PerfXError, TraceError
+from perfxapi.onnx.registry import OperatorNode, Translation, Value, ValueNeeded
+
+Scope = Mapping[str, Value]
+"""Values by name."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph.
+
+    `kind` is "tensor", "sequence", "optional" or what else ONNX has; `dtype` is ONNX's name of the elements' type
+    ("FLOAT"), "" where none is stated. `shape` is None where the rank is not stated; a size is an int, a name, or None.
+    """
+
+    name: str
+    kind: str = "tensor"
+    dtype: str = ""
+    shape: tuple[int | str | None, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One node: the names it reads and writes, its translation, and the programs of its subgraphs."""
+
+    node: OperatorNode
+    translation: Translation | None
+    inputs: tuple[str, ...]
+    programs: Mapping[str, Program] = field(default_factory=dict)
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """All names that must be known before it runs: its inputs and what its subgraphs take from around them."""
+        captured = (program.captured for program in self.programs.values())
+        return frozenset(name for name in self.inputs if name).union(*captured)
+
+    def apply(self, scope: Scope, enter: Enter) -> dict[str, Value]:
+        """Its outputs by name. `enter` runs a program in a scope (its own values hide those of the same name)."""
+        operands = [scope[name] if name else None for name in self.inputs]
+        if self.translation is None:
+            results: Any = enter(self.programs["function"], scope, operands)
+        else:
+            results = self._translated(operands, scope, enter)
+        values = results if isinstance(results, tuple) else (results,)
+        return {name: value for name, value in zip(self.node.outputs, values, strict=False) if name}
+
+    def _translated(self, operands: Sequence[Value], scope: Scope, enter: Enter) -> Any:
+        assert self.translation is not None
+        node = self.node
+        if self.programs:
+            closures = {name: Closure(program, scope, enter) for name, program in self.programs.items()}
+            node = replace(node, attributes={**node.attributes, **closures})
+        try:
+            return self.translation.function(node, *operands)
+        except TraceError as error:  # some function below wanted to know a value
+            raise ValueNeeded from error
+        except InvalidArgumentError as error:
+            if str(error).startswith(str(node)):
+                raise
+            raise InvalidArgumentError(f"{node}: {error}") from error
+        except PerfXError:
+            raise
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
+            raise InvalidArgumentError(f"{node}: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A graph: its ports, constants and steps, in an order in which they can run."""
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    constants: Mapping[str, Value]
+    steps: tuple[Step, ...]
+
+    @cached_property
+    def captured(self) -> frozenset[str]:
+        """Names that it reads and does not define: those of the graphs around it."""
+        own = {port.name for port in self.inputs} | set(self.constants)
+        own.update(name for step in self.steps for name in step.node.outputs)
+        read = frozenset(port.name for port in self.outputs).union(*(step.reads for step in self.steps))
+        return frozenset(name for name in read - own if name)
+
+    def live(self, index: int) -> frozenset[str]:
+        """Names that steps from `index` on, or the outputs, need and that are defined before."""
+        if index not in self._live:
+            needed = {port.name for port in self.outputs}
+            for step in reversed(self.steps[index:]):
+                needed.difference_update(step.node.outputs)
+                needed |= step.reads
+            self._live[index] = frozenset(needed)
+        return self._live[index]
+
+    @cached_property
+    def _live(self) -> dict[int, frozenset[str]]:
+        return {}
+
+    def start(self, outer: Scope, operands: Sequence[Value]) -> dict[str, Value]:
+        """The values, besides its constants, with which the first step runs.
+
+        `outer` is the scope around the program. Raises InvalidArgumentError for too many operands.
+        """
+        if len(operands) > len(self.inputs):
+            raise InvalidArgumentError(f"{self.name}: takes {len(self.inputs)} inputs; got {len(operands)}")
+        scope = {name: outer[name] for name in self.captured}
+        scope.update((port.name, value) for port, value in zip(self.inputs, operands, strict=False))
+        scope.update((port.name, None) for port in self.inputs[len(operands) :] if port.name not in self.constants)
+        return scope
+
+    def results(self, scope: Scope) -> tuple[Value, ...]:
+        """The outputs once all steps have run."""
+        return tuple(scope[port.name] for port in self.outputs)
+
+    def all_steps(self) -> Iterator[Step]:
+        """Its steps and, after each, those of its subgraphs."""
+        for step in self.steps:
+            yield step
+            for program in step.programs.values():
+                yield from program.all_steps()
+
+
+Enter = Callable[[Program, Scope, Sequence[Value]], tuple[Value, ...]]
+"""Runs a program: (program, the scope around it, its operands) gives its results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A subgraph that can be called: what a translation of a control-flow operator finds among its attributes."""
+
+    program: Program
+    scope: Scope
+    enter: Enter
+
+    def __call__(self, *operands: Value) -> tuple[Value, ...]:
+        """The results of the subgraph."""
+        return self.enter(self.program, self.scope, operands)
+
+
+def inline(program: Program, outer: Scope, operands: Sequence[Value]) -> tuple[Value, ...]:
+    """Runs all steps of a program as part of the trace that is being made."""
+    scope = {**program.constants, **program.start(outer, operands)}
+    for step in program.steps:
+        if step.translation is not None and step.translation.between_plans:
+            raise ValueNeeded
+        scope.update(step.apply(scope, inline))
+    return program.results(scope)
