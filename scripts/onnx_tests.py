@@ -75,7 +75,7 @@ def record(path: Path) -> None:
         """Takes note of what is expected instead of comparing."""
 
         @classmethod
-        def assert_similar_outputs(cls, ref_outputs: Any, *, rtol: float, atol: float, **_: Any) -> None:
+        def assert_similar_outputs(cls, ref_outputs: Any, outputs: Any, rtol: float, atol: float, **_: Any) -> None:  # noqa: ARG003
             current[-1].expected.append((list(ref_outputs), rtol, atol))
 
     tests = []
@@ -91,12 +91,13 @@ def record(path: Path) -> None:
     path.write_bytes(pickle.dumps(tests))
 
 
-def recorded() -> list[Recorded]:
-    """The tests of the suite, from a process of their own."""
+def recorded(keep: Path | None) -> list[Recorded]:
+    """The tests of the suite, from a process of their own, or from the file where they were kept."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tests"
-        command = [sys.executable, "-W", "ignore", __file__, "--record", str(path)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        path = keep or Path(folder) / "tests"
+        if not path.exists():
+            command = [sys.executable, "-W", "ignore", __file__, "--record", str(path)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         tests: list[Recorded] = pickle.loads(path.read_bytes())
         return tests
 
@@ -212,13 +213,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="write docs/onnx.json and docs/onnx.md")
     parser.add_argument("--table", action="store_true", help="only write docs/onnx.md anew")
     parser.add_argument("--quiet", action="store_true", help="do not print what fails")
+    parser.add_argument("--tests", type=Path, help="keep the recorded tests in this file, and take them from it")
     parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.record:
         record(arguments.record)
         return 0
     warnings.simplefilter("ignore")
-    tests = [test for test in recorded() if re.search(arguments.only, test.name)]
+    tests = [test for test in recorded(arguments.tests) if re.search(arguments.only, test.name)]
     table = run_all(tests, arguments.device, not arguments.quiet)
     forbidden = [name for name in ("onnx.reference", "onnxruntime") if name in sys.modules]
     assert not forbidden, f"imported: {forbidden}"
