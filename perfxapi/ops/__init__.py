@@ -11,6 +11,7 @@ from perfxapi.ops import (
     normalization,
     reduction,
     sampling,
+    scatter,
     selection,
 )
 from perfxapi.ops.spec import (
@@ -47,5 +48,6 @@ __all__ = [
     "reduction",
     "register_op",
     "sampling",
+    "scatter",
     "selection",
 ]

@@ -1,0 +1,113 @@
+"""Conversion between element types (the tables stand in ONNX's documentation of `Cast`).
+
+Between dtypes that a device holds it is `astype`. Strings and the types of 8 bits and less are converted on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+import perfxapi as px
+from perfxapi.array import Array
+from perfxapi.onnx.element_types import FLOAT8E8M0, STRING, code_of, device_dtype, host_dtype
+from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator, to_host
+
+
+def cast(value: Value, code: int, attributes: Mapping[str, Any] | None = None, device: Any = None) -> Value:
+    """A tensor in another element type. `saturate` and `round_mode` are read from `attributes`, as `Cast` has them."""
+    target = device_dtype(code)
+    if isinstance(value, Array) and target is not None:
+        return px.astype(value, target)
+    options = attributes or {}
+    source = known(value)
+    if code == STRING:
+        result: npt.NDArray[Any] = _to_strings(source)
+    elif code == FLOAT8E8M0:
+        result = _to_powers_of_two(_numbers(source), options)
+    else:
+        result = _to_numbers(_numbers(source), host_dtype(code), saturate=bool(options.get("saturate", 1)))
+    return from_host(result, device)
+
+
+def _numbers(source: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values that NumPy computes with: strings as float64, narrow types as float32."""
+    if source.dtype == object:
+        return np.array([float(str(text)) for text in source.reshape(-1)], np.float64).reshape(source.shape)
+    return source if source.dtype.isbuiltin == 1 else source.astype(np.float32)
+
+
+def _to_strings(source: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def text(value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool | np.bool_ | int | np.integer):
+            return str(int(value))
+        return str(value).upper().replace("NAN", "NaN") if not np.isfinite(value) else _plain(value)
+
+    result = np.empty(source.shape, object)
+    values = source if source.dtype == object else _numbers(source)
+    result.reshape(-1)[:] = [text(value) for value in values.reshape(-1)]
+    return result
+
+
+def _plain(value: Any) -> str:
+    """The shortest digits that give the number back, without an exponent."""
+    return np.format_float_positional(value, unique=True, trim="-")
+
+
+def _to_numbers(source: npt.NDArray[Any], target: np.dtype[Any], *, saturate: bool) -> npt.NDArray[Any]:
+    with np.errstate(all="ignore"):
+        if target.isbuiltin == 1 or target.name.startswith(("int", "uint")):
+            return source.astype(target)
+        wide = source.astype(np.float32)
+        if saturate or not target.name.startswith("float8"):
+            limit = float(ml_dtypes.finfo(target).max)  # type: ignore[no-untyped-call]
+            wide = np.clip(wide, -limit, limit)
+        return wide.astype(target)
+
+
+def _to_powers_of_two(source: npt.NDArray[Any], options: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """float8e8m0: an exponent alone, 2**-127 to 2**127, and NaN."""
+    mode, saturate = options.get("round_mode", "up"), bool(options.get("saturate", 1))
+    values = source.astype(np.float64)
+    mantissa, exponent = np.frexp(values)  # values = mantissa * 2**exponent, mantissa from 0.5 on
+    exponent = exponent - 1
+    above = mantissa > 0.5
+    if mode == "up":
+        exponent = exponent + above
+    elif mode == "nearest":
+        exponent = exponent + (mantissa >= 0.75)
+    exponent = np.where(values == 0, -127, np.where(np.isinf(values), 128, exponent))
+    undefined = np.isnan(values)
+    if not saturate:
+        undefined = undefined | (exponent > 127) | (exponent < -127) | (values == 0)
+    bits = np.where(undefined, 255, np.clip(exponent, -127, 127) + 127).astype(np.uint8)
+    return bits.view(ml_dtypes.float8_e8m0fnu)
+
+
+@operator("Cast")
+def cast_to(node: OperatorNode, x: Value) -> Value:
+    """The elements converted to the element type `to`."""
+    return cast(x, node.required("to"), node.attributes, node.device)
+
+
+@operator("CastLike")
+def cast_like(node: OperatorNode, x: Value, target: Value) -> Value:
+    """The elements converted to the element type of another tensor."""
+    return cast(x, code_of(target), node.attributes, node.device)
+
+
+@operator("BitCast")
+def bit_cast(node: OperatorNode, x: Value) -> Value:
+    """The same bits, read as another element type of the same size."""
+    code = node.required("to")
+    target = device_dtype(code)
+    if isinstance(x, Array) and target is not None:
+        whole = px.reshape(x, x.shape, copy=None)
+        return whole.viewed(whole.shape, whole.view.strides, whole.view.offset, target)
+    return from_host(to_host(known(x)).view(host_dtype(code)), node.device)

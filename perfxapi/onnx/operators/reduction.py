@@ -1,0 +1,132 @@
+"""Reductions, positions of extremes, running sums and products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import perfxapi as px
+from perfxapi.array import Array
+from perfxapi.dtypes import DType
+from perfxapi.onnx.registry import OperatorNode, known, known_ints, operator
+
+# The opset from which each reduction takes its axes as an operand, not as an attribute.
+_AXES_ARE_OPERAND = {"ReduceSum": 13}
+_DEFAULT_AXES_ARE_OPERAND = 18
+
+
+def _sum(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return px.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+
+
+def _product(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return px.prod(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+
+
+def _mean(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    if x.dtype.kind == "float":
+        return px.mean(x, axis=axis, keepdims=keepdims)
+    count = 1
+    for place in axis:
+        count *= int(x.shape[place])
+    return px.floor_divide(_sum(x, axis, keepdims), max(count, 1))
+
+
+def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """The peak is taken out of the exponent; where it is infinite, nothing is."""
+    if not axis or any(x.shape[place] == 0 for place in axis):
+        return px.log(_sum(px.exp(x), axis, keepdims))
+    peak = px.max(x, axis=axis, keepdims=True)
+    shift = px.where(px.isfinite(peak), peak, 0)
+    sums = px.log(_sum(px.exp(px.subtract(x, shift)), axis, keepdims))
+    return px.add(sums, shift if keepdims else px.squeeze(shift, axis=axis))
+
+
+def _lowest(dtype: DType) -> Any:
+    """What the largest of no elements is."""
+    return False if dtype.kind == "bool" else -px.inf if dtype.kind == "float" else px.iinfo(dtype).min
+
+
+def _highest(dtype: DType) -> Any:
+    """What the smallest of no elements is."""
+    return True if dtype.kind == "bool" else px.inf if dtype.kind == "float" else px.iinfo(dtype).max
+
+
+def _extreme(function: Callable[..., Array], of_none: Callable[[DType], Any]) -> Callable[..., Array]:
+    def reduced(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+        if all(x.shape[place] != 0 for place in axis):
+            return function(x, axis=axis, keepdims=keepdims)
+        sizes = [1 if place in axis else size for place, size in enumerate(x.shape) if keepdims or place not in axis]
+        return px.full(tuple(sizes), of_none(x.dtype), dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
+
+    return reduced
+
+
+_REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...], bool], Array]] = {
+    "ReduceL1": lambda x, axis, keepdims: _sum(px.abs(x), axis, keepdims),
+    "ReduceL2": lambda x, axis, keepdims: px.sqrt(_sum(px.multiply(x, x), axis, keepdims)),
+    "ReduceLogSum": lambda x, axis, keepdims: px.log(_sum(x, axis, keepdims)),
+    "ReduceLogSumExp": _log_sum_exp,
+    "ReduceMax": _extreme(px.max, _lowest),
+    "ReduceMean": _mean,
+    "ReduceMin": _extreme(px.min, _highest),
+    "ReduceProd": _product,
+    "ReduceSum": _sum,
+    "ReduceSumSquare": lambda x, axis, keepdims: _sum(px.multiply(x, x), axis, keepdims),
+}
+
+
+def _axes(node: OperatorNode, x: Array, operand: Array | None) -> tuple[int, ...] | None:
+    """The axes to reduce; None where the node reduces none."""
+    if node.version >= _AXES_ARE_OPERAND.get(node.op_type, _DEFAULT_AXES_ARE_OPERAND):
+        given = known_ints(operand) if operand is not None else []
+    else:
+        given = list(node.attribute("axes") or [])
+    if not given:
+        return None if node.attribute("noop_with_empty_axes", 0) else tuple(range(x.ndim))
+    return tuple(axis + x.ndim if axis < 0 else axis for axis in given)
+
+
+def _register_reductions() -> None:
+    for name, function in _REDUCTIONS.items():
+
+        def reduced(node: OperatorNode, x: Array, axes: Array | None = None, function: Any = function) -> Array:
+            places = _axes(node, x, axes)
+            if places is None:
+                places = ()
+            result: Array = function(x, places, bool(node.attribute("keepdims", 1)))
+            return result
+
+        operator(name)(reduced)
+
+
+_register_reductions()
+
+
+@operator("ArgMax", "ArgMin")
+def position_of_extreme(node: OperatorNode, x: Array) -> Array:
+    """Where the largest (least) element is along an axis: the first, or the last one where `select_last_index` is 1."""
+    find = px.argmax if node.op_type == "ArgMax" else px.argmin
+    axis, keepdims = node.attribute("axis", 0), bool(node.attribute("keepdims", 1))
+    if not node.attribute("select_last_index", 0):
+        return find(x, axis=axis, keepdims=keepdims)
+    from_end = find(px.flip(x, axis=axis), axis=axis, keepdims=keepdims)
+    return px.subtract(int(x.shape[axis]) - 1, from_end)
+
+
+@operator("CumSum", "CumProd")
+def running(node: OperatorNode, x: Array, axis: Array) -> Array:
+    """The sums (products) up to each element: without it where `exclusive`, from the end where `reverse`."""
+    is_sum = node.op_type == "CumSum"
+    place = int(known(axis).reshape(-1)[0])
+    place = place + x.ndim if place < 0 else place
+    source = px.flip(x, axis=place) if node.attribute("reverse", 0) else x
+    if is_sum:
+        result = px.cumulative_sum(source, axis=place, dtype=x.dtype)
+    else:
+        result = px.cumulative_prod(source, axis=place, dtype=x.dtype)
+    if node.attribute("exclusive", 0):
+        first = px.full((*x.shape[:place], 1, *x.shape[place + 1 :]), 0 if is_sum else 1, dtype=x.dtype)  # type: ignore[arg-type]
+        before = (slice(None),) * place
+        result = px.concat([px.asarray(first, device=x.device), result[(*before, slice(None, -1))]], axis=place)
+    return px.flip(result, axis=place) if node.attribute("reverse", 0) else result
