@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import perfxapi as px
-from perfxapi import nn
+from perfxapi import dtypes, nn
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.operators.elementwise import aligned
 from perfxapi.onnx.registry import OperatorNode, operator
@@ -146,7 +146,7 @@ def _along_rows(node: OperatorNode, x: Array, function: Callable[[Array], Array]
 
 def softmax(x: Array) -> Array:
     """The softmax along the last axis, in the dtype of x."""
-    if x.dtype is px.float64:
+    if x.dtype is dtypes.float64:
         powers = px.exp(px.subtract(x, px.max(x, axis=-1, keepdims=True)))
         return px.divide(powers, px.sum(powers, axis=-1, keepdims=True))
     return px.astype(nn.softmax(x), x.dtype, copy=False)
@@ -154,7 +154,7 @@ def softmax(x: Array) -> Array:
 
 def log_softmax(x: Array) -> Array:
     """The logarithm of the softmax along the last axis, in the dtype of x."""
-    if x.dtype is px.float64:
+    if x.dtype is dtypes.float64:
         shifted = px.subtract(x, px.max(x, axis=-1, keepdims=True))
         return px.subtract(shifted, px.log(px.sum(px.exp(shifted), axis=-1, keepdims=True)))
     return px.astype(nn.log_softmax(x), x.dtype, copy=False)

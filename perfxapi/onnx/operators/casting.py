@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-import perfxapi as px
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.element_types import FLOAT8E8M0, STRING, code_of, device_dtype, host_dtype
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator, to_host

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import perfxapi as px
+from perfxapi import dtypes
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
 
@@ -146,7 +147,7 @@ def is_inf(node: OperatorNode, x: Array) -> Array:
     if positive and negative:
         return px.isinf(x)
     if not positive and not negative:
-        return px.zeros(x.shape, dtype=px.bool_, device=node.device)  # type: ignore[arg-type]
+        return px.zeros(x.shape, dtype=dtypes.bool_, device=node.device)  # type: ignore[arg-type]
     return px.equal(x, math.inf if positive else -math.inf)
 
 

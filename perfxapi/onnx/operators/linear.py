@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import perfxapi as px
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx.registry import OperatorNode, operator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import perfxapi as px
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.operators.activation import log_softmax
 from perfxapi.onnx.registry import OperatorNode, operator

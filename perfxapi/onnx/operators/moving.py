@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-import perfxapi as px
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.registry import OperatorNode, Results, Translation, from_host, known
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-import perfxapi as px
+from perfxapi import dtypes
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.element_types import device_dtype
 from perfxapi.onnx.operators.shape import normalized
@@ -30,7 +31,7 @@ def _inverse_root(variance: Array, epsilon: float) -> Array:
 def _stash(node: OperatorNode, x: Array) -> Array:
     """x in the precision that the first stage is computed in."""
     dtype = device_dtype(node.attribute("stash_type", 1))
-    return x if dtype is None or x.dtype is px.float64 else px.astype(x, dtype, copy=False)
+    return x if dtype is None or x.dtype is dtypes.float64 else px.astype(x, dtype, copy=False)
 
 
 @operator("LayerNormalization")

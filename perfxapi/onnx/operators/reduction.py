@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import perfxapi as px
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.dtypes import DType
 from perfxapi.onnx.registry import OperatorNode, known, known_ints, operator

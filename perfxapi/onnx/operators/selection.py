@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-import perfxapi as px
-from perfxapi import nn
+from perfxapi import dtypes, nn
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.operators.moving import moves
 from perfxapi.onnx.operators.shape import normalized, sizes_of
@@ -45,13 +45,13 @@ def gather_elements(node: OperatorNode, x: Array, indices: Array) -> Array:
 
 def _wrapped(indices: Array, size: int) -> Array:
     """Indices as int64 counted from the front."""
-    wide = px.astype(indices, px.int64, copy=False)
+    wide = px.astype(indices, dtypes.int64, copy=False)
     return px.where(px.less(wide, 0), px.add(wide, size), wide)
 
 
 def flat_places(tuples: Array, sizes: tuple[int, ...]) -> Array:
     """The places in row-major order that index tuples (the last axis) name in a shape."""
-    result = px.zeros(tuples.shape[:-1], dtype=px.int64, device=tuples.device)  # type: ignore[arg-type]
+    result = px.zeros(tuples.shape[:-1], dtype=dtypes.int64, device=tuples.device)  # type: ignore[arg-type]
     for place, size in enumerate(sizes):
         result = px.add(px.multiply(result, size), _wrapped(tuples[..., place], size))
     return result
@@ -135,7 +135,7 @@ def tensor_scatter(node: OperatorNode, cache: Array, update: Array, starts: Arra
     rows, new = px.moveaxis(cache, axis, 1), px.moveaxis(update, axis, 1)
     batch, size = sizes_of(rows)[:2]
     steps = px.arange(int(new.shape[1]), device=node.device)[None, :]
-    places = steps if starts is None else px.add(steps, px.astype(starts, px.int64, copy=False)[:, None])
+    places = steps if starts is None else px.add(steps, px.astype(starts, dtypes.int64, copy=False)[:, None])
     if node.attribute("mode", "linear") == "circular":
         places = px.remainder(places, size)
     flat = px.add(places, px.asarray(np.arange(batch)[:, None] * size, device=node.device))

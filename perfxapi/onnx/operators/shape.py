@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import perfxapi as px
+from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx.element_types import host_dtype
