@@ -84,7 +84,7 @@ class Model:
     def _operand(self, port: Port, inputs: Mapping[str, Any], symbols: dict[str, int]) -> Value:
         if port.name not in inputs:
             return self.program.constants.get(port.name)
-        value = as_value(inputs[port.name], self.device)
+        value = as_value(inputs[port.name], self.device, port.kind)
         if isinstance(value, Array | np.ndarray):
             self._check(port, value, symbols)
         elif value is None and port.kind != "optional":
@@ -115,14 +115,14 @@ def describe(port: Port) -> str:
     return f"{'' if port.kind == 'tensor' else port.kind + ' of '}{port.dtype or 'any'}{sizes}"
 
 
-def as_value(given: Any, device: Device) -> Value:
-    """What a user gives as an input, as it flows between nodes."""
+def as_value(given: Any, device: Device, kind: str = "tensor") -> Value:
+    """What a user gives as an input of some kind, as it flows between nodes."""
     if given is None:
         return None
+    if kind == "sequence" or (kind == "optional" and isinstance(given, list)):
+        return [as_value(item, device) for item in given]
     if isinstance(given, Array):
         return given.to_device(device)
-    if isinstance(given, list | tuple) and any(isinstance(item, Array | np.ndarray | list | tuple) for item in given):
-        return [as_value(item, device) for item in given]
     values = np.asarray(given)
     if values.dtype.kind in "US":
         return np.array([str(item) for item in values.reshape(-1)], object).reshape(values.shape)

@@ -168,7 +168,7 @@ def from_host(values: npt.NDArray[Any], device: Device | str | None = None) -> A
     values = np.asarray(values)
     if values.dtype.name == "bfloat16":
         return on_host(np.ascontiguousarray(values).view(np.uint16), bfloat16, get_device(device))
-    if values.dtype.kind in "biufc" and values.dtype.isbuiltin == 1 and values.dtype.itemsize <= 16:
+    if values.dtype.kind in "biufc" and values.dtype.itemsize <= 16:
         return on_host(values, dtype_of(values.dtype), get_device(device))
     return values
 

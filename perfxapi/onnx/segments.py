@@ -226,10 +226,10 @@ class Runner:
 
     def _operand(self, tracer: GraphTracer, name: str, value: Value, by_value: bool) -> Any:
         """How the trace sees an operand: constants and what the key holds as they are, all else without values."""
+        if not _is_held(value):
+            return _OPAQUE
         if isinstance(value, list):
             return [self._operand(tracer, f"{name}[{index}]", item, False) for index, item in enumerate(value)]
-        if isinstance(value, np.ndarray):
-            return _OPAQUE
         if value is None or value.view.buffer.constant:
             return value
         if by_value:
@@ -244,6 +244,13 @@ def _sources(tracer: GraphTracer, value: GraphValue) -> list[str]:
         if not needed.isdisjoint(node.outputs):
             needed.update(node.values_read())
     return [name for name, source in tracer.inputs.items() if source in needed]
+
+
+def _is_held(value: Value) -> bool:
+    """Whether a device can hold a value, or there is none."""
+    if isinstance(value, list):
+        return all(_is_held(item) for item in value)
+    return value is None or isinstance(value, Array)
 
 
 def _signature(value: Value, by_value: bool) -> Any:
