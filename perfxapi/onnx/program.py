@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from perfxapi.errors import InvalidArgumentError, PerfXError, TraceError
-from perfxapi.onnx.registry import OperatorNode, Translation, Value, ValueNeeded
+from perfxapi.onnx.registry import OperatorNode, Registration, Value, ValueNeeded
 
 Scope = Mapping[str, Value]
 """Values by name."""
@@ -33,7 +33,7 @@ class Step:
     """One node: the names it reads and writes, its translation, and the programs of its subgraphs."""
 
     node: OperatorNode
-    translation: Translation | None
+    translation: Registration | None
     inputs: tuple[str, ...]
     programs: Mapping[str, Program] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class Step:
             closures = {name: Closure(program, scope, enter) for name, program in self.programs.items()}
             node = replace(node, attributes={**node.attributes, **closures})
         try:
-            return self.translation.function(node, *operands)
+            return self.translation.translation(node, *operands)
         except TraceError as error:  # some function below wanted to know a value
             raise ValueNeeded from error
         except InvalidArgumentError as error:

@@ -89,36 +89,37 @@ class OperatorNode:
         return f"{domain}{self.op_type} (opset {self.version})" + (f", node {self.name!r}" if self.name else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """What computes an operator. One that runs `between_plans` is never part of a plan: each run calls it anew."""
+Translation: TypeAlias = Callable[..., Results]
 
-    function: Callable[..., Results]
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The translation of an operator. One that runs `between_plans` is never part of a plan: each run calls it anew."""
+
+    translation: Translation
     between_plans: bool = False
 
 
-_TRANSLATIONS: dict[tuple[str, str], Translation] = {}
+_TRANSLATIONS: dict[tuple[str, str], Registration] = {}
 
 
-def operator(
-    *names: str, domain: str = "", between_plans: bool = False
-) -> Callable[[Callable[..., Results]], Callable[..., Results]]:
+def operator(*names: str, domain: str = "", between_plans: bool = False) -> Callable[[Translation], Translation]:
     """Registers a translation under the names of operators of a domain ("" is ONNX's own).
 
     `between_plans` is for those whose result is not the same each time (random draws).
     """
 
-    def register(function: Callable[..., Results]) -> Callable[..., Results]:
+    def register(translation: Translation) -> Translation:
         for name in names:
             if (domain, name) in _TRANSLATIONS:
                 raise InvalidArgumentError(f"the operator {domain or 'ai.onnx'}.{name} is translated already")
-            _TRANSLATIONS[domain, name] = Translation(function, between_plans)
-        return function
+            _TRANSLATIONS[domain, name] = Registration(translation, between_plans)
+        return translation
 
     return register
 
 
-def translation_of(domain: str, op_type: str) -> Translation | None:
+def translation_of(domain: str, op_type: str) -> Registration | None:
     """The translation of an operator; None where it has none."""
     return _TRANSLATIONS.get((domain, op_type))
 
@@ -182,6 +183,7 @@ def as_sequence(value: Value) -> Sequence[Value]:
 
 __all__ = [
     "OperatorNode",
+    "Registration",
     "Results",
     "Translation",
     "UnsupportedOperatorError",

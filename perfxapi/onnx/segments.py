@@ -230,7 +230,7 @@ class Runner:
             return _OPAQUE
         if isinstance(value, list):
             return [self._operand(tracer, f"{name}[{index}]", item, False) for index, item in enumerate(value)]
-        if value is None or value.view.buffer.constant:
+        if not isinstance(value, Array) or value.view.buffer.constant:
             return value
         if by_value:
             return on_host(_stored(value).copy(), value.dtype, self.device)
