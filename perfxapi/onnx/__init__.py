@@ -1,4 +1,4 @@
-"""ONNX: files of that format run as plans on any device (`load`), by the operators that are translated to the op API.
+"""ONNX: files of that format run as plans on any device (`load`), and what is traced is saved (`save`).
 
 Needs the extra `perfxapi[onnx]` (onnx and onnx_ir), which `import perfxapi` alone does not.
 """
@@ -21,8 +21,9 @@ from perfxapi.onnx.registry import (
 if TYPE_CHECKING:
     from perfxapi.onnx.backend import Backend
     from perfxapi.onnx.model import Model, load
+    from perfxapi.onnx.writing import save, to_model
 
-_LAZY = {"Backend": "backend", "Model": "model", "load": "model"}
+_LAZY = {"Backend": "backend", "Model": "model", "load": "model", "save": "writing", "to_model": "writing"}
 
 
 def __getattr__(name: str) -> Any:
@@ -49,5 +50,7 @@ __all__ = [
     "known_ints",
     "load",
     "operator",
+    "save",
     "to_host",
+    "to_model",
 ]

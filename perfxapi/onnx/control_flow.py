@@ -14,7 +14,8 @@ import numpy as np
 
 import perfxapi as px
 from perfxapi.array import Array
-from perfxapi.onnx.program import Closure
+from perfxapi.onnx.element_types import host_dtype
+from perfxapi.onnx.program import Closure, Port
 from perfxapi.onnx.registry import (
     OperatorNode,
     Value,
@@ -67,23 +68,12 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, np.ndarray)
 
 
-def _stacked(node: OperatorNode, items: list[Value], axis: int, port: Any) -> Value:
+def _stacked(node: OperatorNode, items: list[Value], axis: int, port: Port) -> Value:
     """The results of all turns along a new axis; of none, an empty tensor as the subgraph's output is declared."""
     if items:
         return px.stack([_tensor(item) for item in items], axis=axis)
     sizes = [size if isinstance(size, int) else 0 for size in port.shape or ()]
-    dtype = np.dtype(_NUMPY.get(port.dtype, "float32"))
-    return from_host(np.zeros((*sizes[:axis], 0, *sizes[axis:]), dtype), node.device)
-
-
-_NUMPY = {
-    "FLOAT": "float32",
-    "DOUBLE": "float64",
-    "INT64": "int64",
-    "INT32": "int32",
-    "BOOL": "bool",
-    "FLOAT16": "float16",
-}
+    return from_host(np.zeros((*sizes[:axis], 0, *sizes[axis:]), host_dtype(port.code)), node.device)
 
 
 def _tensor(value: Value) -> Array:

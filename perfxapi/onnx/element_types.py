@@ -69,10 +69,26 @@ def host_dtype(code: int) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16) if dtype is dtypes.bfloat16 else dtype.numpy
 
 
+def name_of(code: int) -> str:
+    """What the elements are called in messages: "float32", "int4", "string"; "any" where no type is stated (0)."""
+    if code == STRING:
+        return "string"
+    dtype = device_dtype(code)
+    return dtype.name if dtype is not None else host_dtype(code).name if code else "any"
+
+
+def code_of_dtype(dtype: DType) -> int:
+    """The element type that a dtype of devices is. Raises InvalidArgumentError for those that ONNX lacks."""
+    for code, held in _ON_DEVICES.items():
+        if held is dtype:
+            return code
+    raise InvalidArgumentError(f"ONNX has no {dtype.name}: dequantize first")
+
+
 def code_of(value: Value) -> int:
     """The element type of a tensor, as ONNX numbers it. Raises InvalidArgumentError for a sequence."""
     if isinstance(value, Array):
-        return next(code for code, dtype in _ON_DEVICES.items() if dtype is value.dtype)
+        return code_of_dtype(value.dtype)
     if isinstance(value, np.ndarray):
         return next((code for code, dtype in _ON_HOST.items() if dtype == value.dtype), STRING)
     raise InvalidArgumentError("a tensor is wanted; got a sequence or an empty optional")

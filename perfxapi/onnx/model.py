@@ -14,18 +14,12 @@ from perfxapi.device import Device
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx import control_flow as control_flow
 from perfxapi.onnx import operators as operators
+from perfxapi.onnx.element_types import code_of, name_of
 from perfxapi.onnx.program import Port
 from perfxapi.onnx.reading import read_model
 from perfxapi.onnx.registry import Value, from_host
 from perfxapi.onnx.segments import Planned, Runner
 from perfxapi.policy import get_device
-
-_DTYPES = {
-    "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "BFLOAT16": "bfloat16", "BOOL": "bool",
-    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16",
-    "UINT32": "uint32", "UINT64": "uint64", "COMPLEX64": "complex64", "COMPLEX128": "complex128",
-}  # fmt: skip
-"""ONNX's names of the dtypes that devices hold."""
 
 
 class Model:
@@ -93,9 +87,7 @@ class Model:
 
     def _check(self, port: Port, value: Any, symbols: dict[str, int]) -> None:
         """Raises InvalidArgumentError where a tensor is not as its port is declared."""
-        dtype = value.dtype.name
-        wanted = _DTYPES.get(port.dtype)
-        fits = port.kind != "sequence" and (wanted is None or dtype == wanted)
+        fits = port.kind != "sequence" and (not port.code or code_of(value) == port.code)
         if port.shape is not None:
             fits = fits and len(value.shape) == len(port.shape)
             for want, size in zip(port.shape, value.shape, strict=False):
@@ -103,16 +95,14 @@ class Model:
                 fits = fits and (expected is None or expected == size)
         if not fits:
             known = ", ".join(f"{name}={size}" for name, size in symbols.items())
-            raise InvalidArgumentError(
-                f"{self.path}: input {port.name!r} must be {describe(port)}; got {dtype} of {list(value.shape)}"
-                + (f" (with {known})" if known else "")
-            )
+            got = f"{name_of(code_of(value))} of {list(value.shape)}" + (f" (with {known})" if known else "")
+            raise InvalidArgumentError(f"{self.path}: input {port.name!r} must be {describe(port)}; got {got}")
 
 
 def describe(port: Port) -> str:
-    """A port as text: "FLOAT[1, channels, ?]"."""
+    """A port as text: "float32[1, channels, ?]"."""
     sizes = "" if port.shape is None else str(["?" if size is None else size for size in port.shape]).replace("'", "")
-    return f"{'' if port.kind == 'tensor' else port.kind + ' of '}{port.dtype or 'any'}{sizes}"
+    return f"{'' if port.kind == 'tensor' else port.kind + ' of '}{name_of(port.code)}{sizes}"
 
 
 def as_value(given: Any, device: Device, kind: str = "tensor") -> Value:

@@ -18,13 +18,13 @@ Scope = Mapping[str, Value]
 class Port:
     """An input or output of a graph.
 
-    `kind` is "tensor", "sequence", "optional" or what else ONNX has; `dtype` is ONNX's name of the elements' type
-    ("FLOAT"), "" where none is stated. `shape` is None where the rank is not stated; a size is an int, a name, or None.
+    `kind` is "tensor", "sequence" or "optional"; `code` is ONNX's number of the elements' type, 0 where none is stated.
+    `shape` is None where the rank is not stated; a size is an int, a name, or None.
     """
 
     name: str
     kind: str = "tensor"
-    dtype: str = ""
+    code: int = 0
     shape: tuple[int | str | None, ...] | None = None
 
 

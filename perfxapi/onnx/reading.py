@@ -20,8 +20,16 @@ import onnx_ir as ir
 from perfxapi.creation import constant
 from perfxapi.device import Device
 from perfxapi.errors import FileFormatError, GraphError
+from perfxapi.onnx.domains import own_operator
 from perfxapi.onnx.program import Port, Program, Step
-from perfxapi.onnx.registry import OperatorNode, UnsupportedOperatorError, Value, from_host, translation_of
+from perfxapi.onnx.registry import (
+    OperatorNode,
+    Registration,
+    UnsupportedOperatorError,
+    Value,
+    from_host,
+    translation_of,
+)
 
 _MAX_DEPTH = 64
 """Subgraphs within subgraphs, and functions that call functions."""
@@ -156,7 +164,7 @@ class _Builder:
             else:
                 attributes[name] = self._attribute_value(f"{node.op_type}.{name}", attribute)
         function = self._functions.get(node.op_identifier())
-        translation = None if function is not None else translation_of(domain, node.op_type)
+        translation = None if function is not None else _translation(domain, node.op_type)
         if function is not None:
             defaults = {
                 name: attribute for name, attribute in function.attributes.items() if attribute.value is not None
@@ -256,6 +264,10 @@ class _Builder:
             raise FileFormatError(self._path, f"{where}, external data {location!r}", problem)
 
 
+def _translation(domain: str, op_type: str) -> Registration | None:
+    return translation_of(domain, op_type) or (own_operator(domain, op_type) if domain else None)
+
+
 def _all_inputs(node: ir.Node) -> Iterable[ir.Value]:
     """What a node and its subgraphs read."""
     yield from (value for value in node.inputs if value is not None)
@@ -276,8 +288,8 @@ def _port(value: ir.Value) -> Port:
         kind, inner = "optional", inner.elem_type
     if isinstance(inner, ir.SequenceType):
         kind, inner = kind if kind == "optional" else "sequence", inner.elem_type
-    dtype = inner.dtype.name if isinstance(inner, ir.TensorType) else ""
+    code = int(inner.dtype) if isinstance(inner, ir.TensorType) else 0
     if value.shape is None or kind != "tensor":
-        return Port(value.name or "", kind, dtype)
+        return Port(value.name or "", kind, code)
     sizes = tuple(size if isinstance(size, int) else size.value for size in value.shape)
-    return Port(value.name or "", kind, dtype, sizes)
+    return Port(value.name or "", kind, code, sizes)

@@ -1,0 +1,340 @@
+"""Graphs saved as ONNX files: by ONNX's own operators where they say the same, else by ops in a domain of their own.
+
+Core ops without an ONNX operator of the same meaning stand in the domain "perfxapi", ops of a plugin in a domain named
+after its distribution. `load` reads both again; other programs need a translation of theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from perfxapi.device import Device
+from perfxapi.dims import Dim, Shape, Size
+from perfxapi.dtypes import DType, bool_, result_type
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.graph import Graph, Node, Value, trace
+from perfxapi.memory import Buffer, View
+from perfxapi.onnx.domains import domain_of
+from perfxapi.onnx.element_types import code_of_dtype
+from perfxapi.onnx.views import Layout, operations
+from perfxapi.ops.spec import TensorSpec
+
+OPSET = 23
+"""Version of ONNX's operators that files are written with."""
+IR_VERSION = 11
+
+_UNARY = {
+    "abs": "Abs", "acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan", "atanh": "Atanh",
+    "ceil": "Ceil", "cos": "Cos", "cosh": "Cosh", "exp": "Exp", "floor": "Floor", "log": "Log", "round": "Round",
+    "sigmoid": "Sigmoid", "sign": "Sign", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan", "tanh": "Tanh",
+}  # fmt: skip
+_ARITHMETIC = {
+    "add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "maximum": "Max", "minimum": "Min",
+    "pow": "Pow", "matmul": "MatMul", "bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr",
+    "bitwise_xor": "BitwiseXor",
+}  # fmt: skip
+_COMPARISONS = {"equal": "Equal", "less": "Less", "less_equal": "LessOrEqual"}
+_ON_TRUTHS = {"bitwise_and": "And", "bitwise_or": "Or", "bitwise_xor": "Xor"}
+_REDUCTIONS = {"sum": "ReduceSum", "prod": "ReduceProd", "max": "ReduceMax", "min": "ReduceMin"}
+_ARG_REDUCTIONS = {"argmax": "ArgMax", "argmin": "ArgMin"}
+
+
+def save(
+    source: Graph | Callable[..., Any],
+    path: str | os.PathLike[str],
+    inputs: Mapping[str, TensorSpec] | None = None,
+    *,
+    device: Device | str | None = None,
+) -> None:
+    """Saves a graph, or what a function of arrays computes, as an ONNX file.
+
+    A function is traced with `inputs` (by name, shapes that may begin with a `Dim`, and dtypes) as `graph.trace` does.
+    Raises InvalidArgumentError for what a file cannot hold: state that is written in place, quantized weights.
+    """
+    import onnx
+
+    model = to_model(source, inputs, device=device)
+    data = ir.to_proto(model).SerializeToString()
+    onnx.checker.check_model(data)
+    whole = f"{os.fspath(path)}.part"
+    with open(whole, "wb") as file:
+        file.write(data)
+    os.replace(whole, path)
+
+
+def to_model(
+    source: Graph | Callable[..., Any],
+    inputs: Mapping[str, TensorSpec] | None = None,
+    *,
+    device: Device | str | None = None,
+) -> ir.Model:
+    """The same as `save`, as a model of onnx_ir."""
+    if not isinstance(source, Graph):
+        if inputs is None:
+            raise InvalidArgumentError("save: the inputs of a function must be given: name to TensorSpec")
+        source = trace(source, inputs, device=device)
+    return _Writer(source).model()
+
+
+class _Writer:
+    """Writes one graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._nodes: list[ir.Node] = []
+        self._values: dict[Value, ir.Value] = {}
+        self._views: dict[tuple[Any, ...], ir.Value] = {}
+        self._constants: dict[str, ir.Value] = {}
+        self._domains: set[str] = set()
+
+    def model(self) -> ir.Model:
+        """The whole model."""
+        for name, value in self._graph.inputs.items():
+            self._values[value] = _value(name, value.spec.dtype, value.spec.shape)
+        inputs = list(self._values.values())
+        for node in self._graph.nodes:
+            self._add_node(node)
+        outputs = [self._output(name, view) for name, view in self._graph.outputs.items()]
+        graph = ir.Graph(
+            inputs,
+            outputs,
+            nodes=self._nodes,
+            initializers=list(self._constants.values()),
+            opset_imports={"": OPSET, **dict.fromkeys(sorted(self._domains), 1)},
+            name="graph",
+        )
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="perfxapi")
+
+    def _output(self, name: str, view: View) -> ir.Value:
+        made = self.node("Identity", [self.read(view)])
+        made.name, made.type, made.shape = name, ir.TensorType(_onnx_dtype(view.dtype)), _onnx_shape(view.shape)
+        return made
+
+    # ---- pieces
+
+    def node(
+        self, op_type: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any] | None = None, domain: str = ""
+    ) -> ir.Value:
+        """Adds a node with one output."""
+        return self.nodes(op_type, inputs, 1, attributes, domain)[0]
+
+    def nodes(
+        self, op_type: str, inputs: Sequence[ir.Value], count: int, attributes: Mapping[str, Any] | None, domain: str
+    ) -> Sequence[ir.Value]:
+        """Adds a node with some outputs."""
+        described = [ir.node(op_type, [], attributes=attributes).attributes[name] for name in attributes or ()]
+        made = ir.Node(domain, op_type, inputs, described, num_outputs=count)
+        self._nodes.append(made)
+        return made.outputs
+
+    def constant(self, values: npt.NDArray[Any], dtype: DType | None = None) -> ir.Value:
+        """An initializer."""
+        kind = _onnx_dtype(dtype) if dtype is not None else None
+        name = f"constant_{len(self._constants)}"
+        tensor = ir.Tensor(values, dtype=kind, name=name)
+        value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self._constants[name] = value
+        return value
+
+    def read(self, view: View) -> ir.Value:
+        """A view of a value or of captured memory as a whole tensor; what was read once is read again from there."""
+        key = (id(view.buffer), view.shape, view.strides, view.offset)
+        if key not in self._views:
+            self._views[key] = self._made(view) if isinstance(view.buffer, Value) else self._captured(view)
+        return self._views[key]
+
+    def _made(self, view: View) -> ir.Value:
+        """A view of a value of the graph."""
+        whole = self._values[view.buffer]
+        if any(isinstance(size, Dim) for size in (*view.shape, *view.buffer.spec.shape)):
+            return self._symbolic(whole, view)
+        size = view.dtype.itemsize
+        strides = tuple(int(stride) // size for stride in view.strides)
+        layout = Layout(tuple(int(n) for n in view.shape), strides, view.offset // size)
+        for operation, arguments in operations(tuple(int(n) for n in view.buffer.spec.shape), layout):
+            whole = self._view_step(whole, operation, arguments)
+        return whole
+
+    def _view_step(self, x: ir.Value, operation: str, arguments: Mapping[str, Any]) -> ir.Value:
+        if operation == "Transpose":
+            return self.node("Transpose", [x], arguments)
+        if operation == "Gather":
+            return self.node("Gather", [x, self.constant(arguments["indices"])], {"axis": 0})
+        if operation == "Slice":
+            starts, ends, steps = (np.array(arguments[name], np.int64) for name in ("starts", "ends", "steps"))
+            ends[ends < 0] = np.iinfo(np.int64).min  # backwards to the first: -1 would be the last
+            axes = np.arange(len(starts), dtype=np.int64)
+            return self.node("Slice", [x, *map(self.constant, (starts, ends, axes, steps))])
+        return self.node(operation, [x, self.constant(np.array(arguments["shape"], np.int64))])
+
+    def _symbolic(self, whole: ir.Value, view: View) -> ir.Value:
+        """A view of a value with sizes that are not known: the whole of it, in its shape or another."""
+        if view.offset or not view.is_contiguous:
+            raise InvalidArgumentError(
+                f"save: a part of {view.buffer!r}, whose sizes are symbolic, is read: give it a fixed shape"
+            )
+        if view.shape == view.buffer.spec.shape:
+            return whole
+        sizes = [-1 if isinstance(size, Dim) else size for size in view.shape]
+        return self.node("Reshape", [whole, self.constant(np.array(sizes, np.int64))])
+
+    def _captured(self, view: View) -> ir.Value:
+        """What the traced function took from outside: a constant of the file."""
+        if not isinstance(view.buffer, Buffer) or view.buffer.home is not None:
+            raise InvalidArgumentError("save: state that is written in place cannot be saved")
+        return self.constant(np.ascontiguousarray(view.host()), view.dtype)
+
+    # ---- nodes
+
+    def _add_node(self, node: Node) -> None:
+        if node.spec.mutates:
+            raise InvalidArgumentError(f"save: {node.spec.name} writes in place, which ONNX cannot say")
+        inputs = [self.read(view) for view in node.inputs]
+        rule = _RULES.get(node.spec.name, _own)
+        results = rule(self, node, inputs)
+        for value, made in zip(node.outputs, results, strict=True):
+            self._values[value] = made
+
+    def cast(self, x: ir.Value, have: DType, want: DType) -> ir.Value:
+        """x in another dtype."""
+        return x if have is want else self.node("Cast", [x], {"to": int(_onnx_dtype(want))})
+
+    def own(self, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        """A node of the op's own domain, attributes by their names."""
+        domain = domain_of(node.spec.name)
+        self._domains.add(domain)
+        attributes = {name: list(v) if isinstance(v, tuple) else v for name, v in node.attributes.items()}
+        made = self.nodes(node.spec.name, inputs, len(node.outputs), _not_empty(attributes), domain)
+        for value, result in zip(made, node.outputs, strict=True):
+            value.type, value.shape = ir.TensorType(_onnx_dtype(result.spec.dtype)), _onnx_shape(result.spec.shape)
+        return made
+
+
+def _not_empty(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes that ONNX can hold: an empty list has no type there, and means the same as none."""
+    return {name: value for name, value in attributes.items() if value != []}
+
+
+Rule = Callable[[_Writer, Node, Sequence[ir.Value]], Sequence[ir.Value]]
+
+
+def _own(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    return writer.own(node, inputs)
+
+
+def _unary(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    if node.inputs[0].dtype.kind == "complex":
+        return writer.own(node, inputs)
+    return [writer.node(_UNARY[node.spec.name], inputs)]
+
+
+def _binary(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    """ONNX does not promote: both operands are cast to the dtype that they have together."""
+    first, second = (view.dtype for view in node.inputs)
+    common = result_type(first, second)
+    name = node.spec.name
+    if common.kind == "complex" or (common is bool_ and name not in (*_ON_TRUTHS, "equal")):
+        return writer.own(node, inputs)
+    operator = _ON_TRUTHS[name] if common is bool_ and name in _ON_TRUTHS else {**_ARITHMETIC, **_COMPARISONS}[name]
+    operands = [writer.cast(x, view.dtype, common) for x, view in zip(inputs, node.inputs, strict=True)]
+    return [writer.node(operator, operands)]
+
+
+def _where(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    result = node.outputs[0].spec.dtype
+    operands = [writer.cast(x, view.dtype, result) for x, view in zip(inputs[1:], node.inputs[1:], strict=True)]
+    return [writer.node("Where", [inputs[0], *operands])]
+
+
+def _concat(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    result = node.outputs[0].spec.dtype
+    operands = [writer.cast(x, view.dtype, result) for x, view in zip(inputs, node.inputs, strict=True)]
+    return [writer.node("Concat", operands, {"axis": node.attributes["axis"]})]
+
+
+def _astype(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    result = node.outputs[0].spec.dtype
+    if "complex" in (result.kind, node.inputs[0].dtype.kind):
+        return writer.own(node, inputs)
+    return [writer.node("Cast", inputs, {"to": int(_onnx_dtype(result))})]
+
+
+def _reduce(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    dtype = node.inputs[0].dtype
+    axes = np.array(node.attributes["axes"], np.int64)
+    if dtype.kind == "complex" or dtype is bool_ or not axes.size:
+        return writer.own(node, inputs)
+    keepdims = {"keepdims": node.attributes["keepdims"]}
+    return [writer.node(_REDUCTIONS[node.spec.name], [inputs[0], writer.constant(axes)], keepdims)]
+
+
+def _arg_reduce(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    if node.inputs[0].dtype is bool_:
+        return writer.own(node, inputs)
+    return [writer.node(_ARG_REDUCTIONS[node.spec.name], inputs, node.attributes)]
+
+
+def _along_axis(operator: str) -> Rule:
+    def rule(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        return [writer.node(operator, inputs, {"axis": node.attributes["axis"]})]
+
+    return rule
+
+
+def _plain(operator: str, **attributes: Any) -> Rule:
+    def rule(writer: _Writer, _: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        return [writer.node(operator, inputs, attributes)]
+
+    return rule
+
+
+def _cumulative_sum(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    if node.inputs[0].dtype.kind == "complex":
+        return writer.own(node, inputs)
+    return [writer.node("CumSum", [inputs[0], writer.constant(np.array(node.attributes["axis"], np.int64))])]
+
+
+def _silu(writer: _Writer, _: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    return [writer.node("Mul", [inputs[0], writer.node("Sigmoid", inputs)])]
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(_UNARY, _unary),
+    **dict.fromkeys([*_ARITHMETIC, *_COMPARISONS], _binary),
+    **dict.fromkeys(_REDUCTIONS, _reduce),
+    **dict.fromkeys(_ARG_REDUCTIONS, _arg_reduce),
+    "astype": _astype,
+    "concat": _concat,
+    "cumulative_sum": _cumulative_sum,
+    "gelu_tanh": _plain("Gelu", approximate="tanh"),
+    "log_softmax": _plain("LogSoftmax", axis=-1),
+    "silu": _silu,
+    "softmax": _plain("Softmax", axis=-1),
+    "take": _along_axis("Gather"),
+    "take_along_axis": _along_axis("GatherElements"),
+    "where": _where,
+}
+
+
+def _onnx_dtype(dtype: DType) -> ir.DataType:
+    return ir.DataType(code_of_dtype(dtype))
+
+
+def _size(size: Size) -> int | str | None:
+    if isinstance(size, Dim):
+        return size.name if size.factor == 1 else None
+    return size
+
+
+def _onnx_shape(shape: Shape) -> ir.Shape:
+    return ir.Shape([_size(size) for size in shape])
+
+
+def _value(name: str, dtype: DType, shape: Shape) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(_onnx_dtype(dtype)), shape=_onnx_shape(shape))
