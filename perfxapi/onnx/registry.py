@@ -168,10 +168,15 @@ def from_host(values: npt.NDArray[Any], device: Device | str | None = None) -> A
     """A tensor as it flows between nodes: an Array on `device` where its dtype can be held, else `values`."""
     values = np.asarray(values)
     if values.dtype.name == "bfloat16":
-        return on_host(np.ascontiguousarray(values).view(np.uint16), bfloat16, get_device(device))
-    if values.dtype.kind in "biufc" and values.dtype.itemsize <= 16:
+        return on_host(np.array(values, order="C").view(np.uint16), bfloat16, get_device(device))
+    if is_plain(values.dtype) and values.dtype.kind in "biufc" and values.dtype.itemsize <= 16:
         return on_host(values, dtype_of(values.dtype), get_device(device))
     return values
+
+
+def is_plain(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is NumPy's own, and none of `ml_dtypes` (which say of some that they are of kind "f")."""
+    return dtype.type.__module__ == "numpy"
 
 
 def as_sequence(value: Value) -> Sequence[Value]:
@@ -192,6 +197,7 @@ __all__ = [
     "as_sequence",
     "from_host",
     "is_known",
+    "is_plain",
     "known",
     "known_ints",
     "operator",

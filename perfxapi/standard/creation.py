@@ -66,7 +66,7 @@ def full(shape: int | Sequence[int], fill_value: Any, *, dtype: DTypeLike = None
     if value.ndim:
         raise InvalidArgumentError(f"full: fill_value must be a number; got an array of shape {value.shape}")
     try:
-        return _made(np.full(sizes, converted(_number(fill_value, kind), kind)), kind, device)
+        return on_host(np.full(sizes, converted(_number(fill_value, kind), kind)), kind, get_device(device))
     except OverflowError as error:
         raise InvalidArgumentError(f"full: {fill_value!r} does not fit {kind.name}: {error}") from None
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.element_types import FLOAT8E8M0, STRING, code_of, device_dtype, host_dtype
-from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator, to_host
+from perfxapi.onnx.registry import OperatorNode, Value, from_host, is_plain, known, operator, to_host
 
 
 def cast(value: Value, code: int, attributes: Mapping[str, Any] | None = None, device: Any = None) -> Value:
@@ -38,7 +38,7 @@ def _numbers(source: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Values that NumPy computes with: strings as float64, narrow types as float32."""
     if source.dtype == object:
         return np.array([float(str(text)) for text in source.reshape(-1)], np.float64).reshape(source.shape)
-    return source if source.dtype.isbuiltin == 1 else source.astype(np.float32)
+    return source if is_plain(source.dtype) else source.astype(np.float32)
 
 
 def _to_strings(source: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -62,7 +62,7 @@ def _plain(value: Any) -> str:
 
 def _to_numbers(source: npt.NDArray[Any], target: np.dtype[Any], *, saturate: bool) -> npt.NDArray[Any]:
     with np.errstate(all="ignore"):
-        if target.isbuiltin == 1 or target.name.startswith(("int", "uint")):
+        if is_plain(target) or target.name.startswith(("int", "uint")):
             return source.astype(target)
         wide = source.astype(np.float32)
         if saturate or not target.name.startswith("float8"):

@@ -1,0 +1,164 @@
+"""Linear quantization, and products of quantized tensors.
+
+A scale and a zero point are those of the whole tensor, of each place along an axis, or of blocks along it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from perfxapi import dtypes
+from perfxapi import standard as px
+from perfxapi.array import Array
+from perfxapi.onnx.element_types import code_of, device_dtype, host_dtype
+from perfxapi.onnx.operators.casting import cast
+from perfxapi.onnx.operators.shape import normalized, sizes_of
+from perfxapi.onnx.registry import OperatorNode, Value, known, operator
+
+_UINT8 = 2
+_INT32_SAFE = float(1 << 24)
+"""Whole numbers up to here are float32's, and far beyond what any quantized type holds."""
+
+
+def _spread(node: OperatorNode, parameter: Value, sizes: tuple[int, ...]) -> Value:
+    """A scale or zero point as it is broadcast beside a tensor of these sizes."""
+    if parameter is None:
+        return None
+    given = sizes_of(parameter)
+    if len(given) == 0 or given == (1,):
+        return parameter.reshape(())  # type: ignore[union-attr]
+    axis = normalized(node.attribute("axis", 1), len(sizes))
+    if len(given) == 1:
+        return parameter.reshape([given[0] if place == axis else 1 for place in range(len(sizes))])  # type: ignore[union-attr]
+    places = np.arange(sizes[axis]) // node.attribute("block_size", 0)
+    if isinstance(parameter, Array):
+        return px.take(parameter, px.asarray(places, device=parameter.device), axis=axis)
+    return np.take(known(parameter), places, axis=axis)
+
+
+def _as_floats(x: Value, node: OperatorNode) -> Array:
+    """Quantized values as float32, which holds them all exactly."""
+    result = cast(x, 1, device=node.device)
+    assert isinstance(result, Array)
+    return result
+
+
+def _limits(code: int) -> tuple[int, int] | None:
+    """The least and the largest whole number of an element type; None where it is of floats."""
+    dtype = host_dtype(code)
+    if "float" in dtype.name:
+        return None
+    bits = int("".join(filter(str.isdigit, dtype.name)))
+    return (0, 2**bits - 1) if dtype.name.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def requantized(quotient: Array, zero_point: Array | None, code: int, node: OperatorNode) -> Value:
+    """Quotients rounded (ties to even), moved by the zero point, kept in range, as an element type of whole numbers."""
+    limits = _limits(code)
+    assert limits is not None
+    whole = px.clip(px.astype(px.round(quotient), dtypes.float32, copy=False), -_INT32_SAFE, _INT32_SAFE)
+    moved = px.astype(whole, dtypes.int32)
+    if zero_point is not None:
+        moved = px.add(moved, px.astype(zero_point, dtypes.int32))
+    return cast(px.clip(moved, *limits), code, device=node.device)
+
+
+@operator("QuantizeLinear")
+def quantize_linear(node: OperatorNode, x: Array, scale: Array, zero_point: Value = None) -> Value:
+    """x / scale, rounded, plus a zero point, kept in the range of the zero point's type (or `output_dtype`)."""
+    code = node.attribute("output_dtype", 0) or (_UINT8 if zero_point is None else code_of(zero_point))
+    precision = device_dtype(node.attribute("precision", 0)) or scale.dtype
+    sizes = sizes_of(x)
+    divisor = _spread(node, scale, sizes)
+    if precision.kind != "float":  # an int32 divided by a scale of another type
+        precision = dtypes.float32
+    quotient = px.divide(px.astype(x, precision, copy=False), px.astype(divisor, precision, copy=False))  # type: ignore[arg-type]
+    shift = None if zero_point is None else _spread(node, zero_point, sizes)
+    if _limits(code) is not None:
+        return requantized(
+            quotient, None if shift is None else px.astype(_as_floats(shift, node), dtypes.int32), code, node
+        )
+    if shift is not None:
+        quotient = px.add(px.astype(quotient, dtypes.float32, copy=False), _as_floats(shift, node))
+    return cast(quotient, code, node.attributes, node.device)
+
+
+@operator("DequantizeLinear")
+def dequantize_linear(node: OperatorNode, x: Value, scale: Array, zero_point: Value = None) -> Value:
+    """(x - zero point) * scale, in the type of the scale or `output_dtype`."""
+    sizes = sizes_of(x)
+    dtype = device_dtype(node.attribute("output_dtype", 0)) or scale.dtype
+    factor = _spread(node, scale, sizes)
+    whole = isinstance(x, Array) and x.dtype.kind in ("int", "uint")
+    values: Any = px.astype(x, dtypes.int32) if whole else _as_floats(x, node)  # type: ignore[arg-type]
+    if zero_point is not None:
+        shift = _spread(node, zero_point, sizes)
+        values = px.subtract(values, px.astype(_as_floats(shift, node), values.dtype, copy=False))
+    return px.multiply(px.astype(values, dtype), px.astype(factor, dtype, copy=False))  # type: ignore[arg-type]
+
+
+@operator("DynamicQuantizeLinear")
+def dynamic_quantize_linear(node: OperatorNode, x: Array) -> tuple[Value, ...]:
+    """x as uint8, with the scale and zero point that its least and largest element call for."""
+    low, high = px.minimum(px.min(x), 0), px.maximum(px.max(x), 0)
+    scale = px.divide(px.subtract(high, low), 255)
+    nonzero = px.where(px.equal(scale, 0), 1, scale)
+    zero_point = px.astype(px.round(px.clip(px.divide(px.negative(low), nonzero), 0, 255)), dtypes.uint8)
+    return requantized(px.divide(x, nonzero), zero_point, _UINT8, node), scale, zero_point
+
+
+# ---- products
+
+
+def exact_products(a: Array, b: Array) -> Array:
+    """The matrix product of small whole numbers as int32 (sums wrap around), by floats that hold every sum exactly.
+
+    Factors have at most 17 bits with their zero points taken off.
+    """
+    inner = int(a.shape[-1])
+    dtype = dtypes.float32 if inner * 255 * 255 < 1 << 24 else dtypes.float64
+    product = px.matmul(px.astype(a, dtype), px.astype(b, dtype))
+    return px.astype(px.astype(product, dtypes.int64), dtypes.int32)
+
+
+def _shifted(x: Array, zero_point: Array | None, axis: int) -> Array:
+    """Quantized values less their zero point, of which a vector has one for each place along an axis."""
+    wide = px.astype(x, dtypes.int32)
+    return wide if zero_point is None else px.subtract(wide, px.astype(_along(zero_point, axis), dtypes.int32))
+
+
+def _along(parameter: Array, axis: int) -> Array:
+    """A vector of parameters as rows (axis -2) or columns (axis -1) of matrices; others as they are."""
+    if parameter.ndim == 1 and parameter.shape[0] != 1:
+        return parameter[:, None] if axis == -2 else parameter[None, :]
+    return parameter.reshape(()) if parameter.ndim == 1 else parameter
+
+
+@operator("MatMulInteger")
+def matmul_integer(
+    node: OperatorNode, a: Array, b: Array, a_zero_point: Array | None = None, b_zero_point: Array | None = None
+) -> Array:
+    """The matrix product of two quantized tensors less their zero points, as int32."""
+    return exact_products(_shifted(a, a_zero_point, -2), _shifted(b, b_zero_point, -1))
+
+
+@operator("QLinearMatMul")
+def qlinear_matmul(
+    node: OperatorNode,
+    a: Array,
+    a_scale: Array,
+    a_zero_point: Array,
+    b: Array,
+    b_scale: Array,
+    b_zero_point: Array,
+    scale: Array,
+    zero_point: Array,
+) -> Value:
+    """The matrix product of two quantized tensors, quantized again."""
+    product = exact_products(_shifted(a, a_zero_point, -2), _shifted(b, b_zero_point, -1))
+    factors = [px.astype(_along(s, axis), dtypes.float32) for s, axis in ((a_scale, -2), (b_scale, -1), (scale, -2))]
+    factor = px.divide(px.multiply(factors[0], factors[1]), factors[2])
+    quotient = px.multiply(px.astype(product, dtypes.float32), factor)
+    return requantized(quotient, _along(zero_point, -2), code_of(zero_point), node)
