@@ -85,6 +85,11 @@ def test_operators_in_place(device: str) -> None:
         assert np.asarray(whole).tolist() == [5, 5]
 
 
+def test_bfloat16_is_filled_with_a_value() -> None:
+    assert np.asarray(px.full(2, -2.5, dtype="bfloat16")).tolist() == [-2.5, -2.5]
+    assert float(px.full((), -math.inf, dtype="bfloat16")) == -math.inf
+
+
 def test_bfloat16_is_written_in_place_too() -> None:
     x = px.zeros(3, dtype="bfloat16")
     x[1:] = 2.5

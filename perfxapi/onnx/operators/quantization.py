@@ -5,8 +5,6 @@ A scale and a zero point are those of the whole tensor, of each place along an a
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from perfxapi import dtypes
@@ -17,30 +15,28 @@ from perfxapi.onnx.operators.casting import cast
 from perfxapi.onnx.operators.shape import normalized, sizes_of
 from perfxapi.onnx.registry import OperatorNode, Value, known, operator
 
-_UINT8 = 2
+_FLOAT32, _UINT8, _INT32 = 1, 2, 6
 _INT32_SAFE = float(1 << 24)
 """Whole numbers up to here are float32's, and far beyond what any quantized type holds."""
 
 
-def _spread(node: OperatorNode, parameter: Value, sizes: tuple[int, ...]) -> Value:
-    """A scale or zero point as it is broadcast beside a tensor of these sizes."""
-    if parameter is None:
-        return None
-    given = sizes_of(parameter)
-    if len(given) == 0 or given == (1,):
-        return parameter.reshape(())  # type: ignore[union-attr]
+def _spread(node: OperatorNode, parameter: Value, sizes: tuple[int, ...]) -> Array:
+    """A scale or zero point, as numbers that are broadcast beside a tensor of these sizes."""
+    numbers = _numbers(parameter, node)
+    if numbers.size == 1 and numbers.ndim < 2:
+        return numbers.reshape(())
     axis = normalized(node.attribute("axis", 1), len(sizes))
-    if len(given) == 1:
-        return parameter.reshape([given[0] if place == axis else 1 for place in range(len(sizes))])  # type: ignore[union-attr]
-    places = np.arange(sizes[axis]) // node.attribute("block_size", 0)
-    if isinstance(parameter, Array):
-        return px.take(parameter, px.asarray(places, device=parameter.device), axis=axis)
-    return np.take(known(parameter), places, axis=axis)
+    if numbers.ndim == 1:
+        return numbers.reshape([-1 if place == axis else 1 for place in range(len(sizes))])
+    places = np.arange(sizes[axis]) // node.required("block_size")
+    return px.take(numbers, px.asarray(places, device=node.device), axis=axis)
 
 
-def _as_floats(x: Value, node: OperatorNode) -> Array:
-    """Quantized values as float32, which holds them all exactly."""
-    result = cast(x, 1, device=node.device)
+def _numbers(x: Value, node: OperatorNode) -> Array:
+    """Quantized values as int32, those of float8 and float4 (and scales) as floats: all are held exactly."""
+    if isinstance(x, Array):
+        return px.astype(x, dtypes.int32) if x.dtype.kind in ("int", "uint") else x
+    result = cast(x, _FLOAT32 if "float" in known(x).dtype.name else _INT32, device=node.device)
     assert isinstance(result, Array)
     return result
 
@@ -70,18 +66,16 @@ def quantize_linear(node: OperatorNode, x: Array, scale: Array, zero_point: Valu
     """x / scale, rounded, plus a zero point, kept in the range of the zero point's type (or `output_dtype`)."""
     code = node.attribute("output_dtype", 0) or (_UINT8 if zero_point is None else code_of(zero_point))
     precision = device_dtype(node.attribute("precision", 0)) or scale.dtype
-    sizes = sizes_of(x)
-    divisor = _spread(node, scale, sizes)
-    if precision.kind != "float":  # an int32 divided by a scale of another type
+    if precision.kind != "float":
         precision = dtypes.float32
-    quotient = px.divide(px.astype(x, precision, copy=False), px.astype(divisor, precision, copy=False))  # type: ignore[arg-type]
+    sizes = sizes_of(x)
+    divisor = px.astype(_spread(node, scale, sizes), precision, copy=False)
+    quotient = px.divide(px.astype(x, precision, copy=False), divisor)
     shift = None if zero_point is None else _spread(node, zero_point, sizes)
     if _limits(code) is not None:
-        return requantized(
-            quotient, None if shift is None else px.astype(_as_floats(shift, node), dtypes.int32), code, node
-        )
+        return requantized(quotient, shift, code, node)
     if shift is not None:
-        quotient = px.add(px.astype(quotient, dtypes.float32, copy=False), _as_floats(shift, node))
+        quotient = px.add(px.astype(quotient, dtypes.float32, copy=False), shift)
     return cast(quotient, code, node.attributes, node.device)
 
 
@@ -90,13 +84,10 @@ def dequantize_linear(node: OperatorNode, x: Value, scale: Array, zero_point: Va
     """(x - zero point) * scale, in the type of the scale or `output_dtype`."""
     sizes = sizes_of(x)
     dtype = device_dtype(node.attribute("output_dtype", 0)) or scale.dtype
-    factor = _spread(node, scale, sizes)
-    whole = isinstance(x, Array) and x.dtype.kind in ("int", "uint")
-    values: Any = px.astype(x, dtypes.int32) if whole else _as_floats(x, node)  # type: ignore[arg-type]
+    values = _numbers(x, node)
     if zero_point is not None:
-        shift = _spread(node, zero_point, sizes)
-        values = px.subtract(values, px.astype(_as_floats(shift, node), values.dtype, copy=False))
-    return px.multiply(px.astype(values, dtype), px.astype(factor, dtype, copy=False))  # type: ignore[arg-type]
+        values = px.subtract(values, _spread(node, zero_point, sizes))
+    return px.multiply(px.astype(values, dtype), px.astype(_spread(node, scale, sizes), dtype, copy=False))
 
 
 @operator("DynamicQuantizeLinear")

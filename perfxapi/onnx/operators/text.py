@@ -48,11 +48,14 @@ def regex_full_match(node: OperatorNode, strings: Value) -> Value:
     return from_host(_each(lambda text: pattern.fullmatch(text) is not None, strings, np.bool_), node.device)
 
 
+_CASES: dict[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}
+
+
 @operator("StringNormalizer")
 def string_normalizer(node: OperatorNode, strings: Value) -> Value:
     """A row of strings without stop words, in upper or lower case if so asked; "" where nothing is left."""
     exact = bool(node.attribute("is_case_sensitive", 0))
-    change = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}[node.attribute("case_change_action", "NONE")]
+    change = _CASES[node.attribute("case_change_action", "NONE")]
     fold: Callable[[str], str] = str if exact else str.lower
     stopwords = {fold(word) for word in node.attribute("stopwords", [])}
     values = known(strings)
