@@ -117,7 +117,8 @@ def op_row(spec: OpSpec, kernels: dict[str, set[str]]) -> list[str]:
     native = "all" if len(having) == len(kernels) else ", ".join(having) or "no"
     source = spec.infer.__module__ if spec.infer.__module__ != "perfxapi.ops.spec" else spec.samples.__module__
     mutated = [spec.inputs[index] for index in spec.mutates]
-    inputs = ", ".join(name + (" (written)" if name in mutated else "") for name in spec.inputs)
+    notes = {**dict.fromkeys(mutated, " (written)"), **{spec.inputs[index]: " (optional)" for index in spec.optional}}
+    inputs = ", ".join(name + notes.get(name, "") for name in spec.inputs)
     required = ", ".join(profile.name for profile in PROFILES.values() if spec.name in profile.required)
     return [f"`{spec.name}`", inputs, ", ".join(attributes), native, required, f"`{source.replace('.', '/')}.py`"]
 
@@ -125,6 +126,7 @@ def op_row(spec: OpSpec, kernels: dict[str, set[str]]) -> list[str]:
 DOMAINS = {
     "array": f"primitives of the {len(functions_of_the_standard())} functions of the array API standard",
     "model": "ops of language models",
+    "neural": "ops of vision and speech networks",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
@@ -351,11 +352,13 @@ def on_host(data: npt.NDArray[Any], dtype: DType, device: Device) -> Array:
 def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
     """Runs (or, for traced operands, records) an op by name. Returns an Array, a tuple of them, or None.
 
-    Plain numbers become arrays of the dtype of the first Array operand. Arrays on different devices raise
-    InvalidArgumentError.
+    Plain numbers become arrays of the dtype of the first Array operand, an optional operand that is None or left out at
+    the end becomes an empty one. Arrays on different devices raise InvalidArgumentError.
     """
     spec = op_spec(op) if isinstance(op, str) else op
     first = next((operand for operand in operands if isinstance(operand, Array)), None)
+    if spec.optional:
+        operands = (*_completed(spec, operands, first.device if first is not None else get_device()),)
     arrays = [operand if isinstance(operand, Array) else promote(operand, first) for operand in operands]
     views = [array.view for array in arrays]
     tracer = next((view.buffer.tracer for view in views if is_traced(view)), None)
@@ -367,6 +370,26 @@ def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
         results, device = call_op(spec, views, attributes, device)
     wrapped = tuple(Array(view, device) for view in results)
     return wrapped[0] if len(wrapped) == 1 else wrapped or None
+
+
+def _completed(spec: OpSpec, operands: Sequence[Any], device: Device) -> list[Any]:
+    """The operands of an op with an empty array for each optional one that is missing.
+
+    Raises InvalidArgumentError where another one is.
+    """
+    given = [*operands, *[None] * (len(spec.inputs) - len(operands))]
+    spec.check_inputs(len(given))
+    missing = [index for index, operand in enumerate(given) if operand is None]
+    if required := [spec.inputs[index] for index in missing if index not in spec.optional]:
+        raise InvalidArgumentError(f"{spec.name}: {', '.join(required)} must be given")
+    return [_absent(device) if operand is None else operand for operand in given]
+
+
+@cache
+def _absent(device: Device) -> Array:
+    array = on_host(np.empty(0, np.float32), dtypes.float32, device)
+    array.view.buffer.constant = True
+    return array
 
 
 def promote(operand: Any, like: Array | None) -> Array:

@@ -20,11 +20,12 @@ def _function(name: str) -> Callable[..., Any]:
     spec = op_spec(name)
 
     def op(*operands: Any, **named: Any) -> Any:
-        rest = [named.pop(name) for name in spec.inputs[len(operands) :] if name in named]
+        rest = [named.pop(name, None) for name in spec.inputs[len(operands) :] if name in named or spec.optional]
         return apply(spec, *operands, *rest, **named)
 
     described = [f"{a.name}={a.default!r}" if a.default is not None else a.name for a in spec.attributes]
-    signature = ", ".join([*spec.inputs, *(["*", *described] if described else [])])
+    operands_described = [f"{name}=None" if index in spec.optional else name for index, name in enumerate(spec.inputs)]
+    signature = ", ".join([*operands_described, *(["*", *described] if described else [])])
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"{name}({signature})\n\nSource: {spec.reference.__module__}."
     return op

@@ -10,7 +10,7 @@ from perfxapi.backend import Backend, Kernel, Launcher, OpCall
 from perfxapi.dims import Dim
 from perfxapi.memory import HOST, View
 from perfxapi.native.library import MAX_NDIM, MAX_OPERANDS, OK, NativeLibrary, address
-from perfxapi.ops.spec import op_spec
+from perfxapi.ops.spec import MAX_LIST, op_spec
 
 _STRIDED = 0
 _CONTIGUOUS = 1
@@ -60,26 +60,32 @@ class NativeCalls(Backend):
         operands = ffi.new("PxTensor[]", max(len(views), 1))
         for index, view in enumerate(views):
             self.fill_operand(operands[index], call.op, index, view, with_data=with_data)
-        attributes = self._attributes(call)
+        attributes, num_attributes = self._attributes(call)
         struct = ffi.new("PxCall*")
-        struct.num_inputs, struct.num_operands, struct.num_attrs = len(call.inputs), len(views), len(call.attributes)
+        struct.num_inputs, struct.num_operands, struct.num_attrs = len(call.inputs), len(views), num_attributes
         struct.operands, struct.attrs = operands, attributes
         return struct, [operands, attributes]
 
-    def _attributes(self, call: OpCall) -> Any:
-        spec = op_spec(call.op)
-        values = self.library.ffi.new("PxAttr[]", max(len(spec.attributes), 1))
-        for index, attribute in enumerate(spec.attributes):
+    def _attributes(self, call: OpCall) -> tuple[Any, int]:
+        """The attributes as native code takes them, and how many numbers they are."""
+        encoded: list[int | float] = []
+        for attribute in op_spec(call.op).attributes:
             value = call.attributes[attribute.name]
             if attribute.choices:
-                values[index].i = attribute.choices.index(value)
+                encoded.append(attribute.choices.index(value))
             elif attribute.kind is tuple:
-                values[index].i = sum(1 << axis for axis in value if axis < MAX_NDIM)
-            elif attribute.kind is int:
-                values[index].i = value
+                encoded.append(sum(1 << axis for axis in value if axis < MAX_NDIM))
+            elif attribute.kind is list:
+                encoded += [len(value), *value, *[0] * (MAX_LIST - len(value))]
             else:
-                values[index].f = value
-        return values
+                encoded.append(value)
+        values = self.library.ffi.new("PxAttr[]", max(len(encoded), 1))
+        for index, number in enumerate(encoded):
+            if isinstance(number, float):
+                values[index].f = number
+            else:
+                values[index].i = number
+        return values, len(encoded)
 
     def fill_operand(self, tensor: Any, op: str, index: int, view: View, *, with_data: bool) -> None:
         """Describes a view to native code (symbolic sizes by their factor), as it is in memory."""

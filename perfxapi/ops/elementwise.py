@@ -92,12 +92,40 @@ def _gelu_tanh(x: Any) -> Any:
     return (0.5 * wide * (1 + np.tanh(inner))).astype(x.dtype)
 
 
+def _erf(x: Any) -> Any:
+    """The error function: x - x^3/3 + ..., in the form whose terms are all positive (Abramowitz and Stegun 7.1.6)."""
+    wide = x.astype(np.float64)
+    near = np.clip(wide, -3, 3)
+    term = total = 2 / math.sqrt(math.pi) * np.exp(-near * near) * near
+    for n in range(1, 60):
+        term = term * near * near / (n + 0.5)
+        total = total + term
+    far = np.copysign(1 - _erfc(np.maximum(np.abs(wide), 3)), wide)
+    return np.where(np.abs(wide) < 3, total, far).astype(x.dtype)
+
+
+def _erfc(x: Any) -> Any:
+    """1 - erf(x) from 3 on, by its continued fraction (Abramowitz and Stegun 7.1.14)."""
+    fraction = x
+    for n in range(60, 0, -1):
+        fraction = x + n / 2 / fraction
+    return np.exp(-x * x) / math.sqrt(math.pi) / fraction
+
+
+def _gelu(x: Any) -> Any:
+    wide = x.astype(np.float64)
+    return (0.5 * wide * (1 + _erf(wide / math.sqrt(2)))).astype(x.dtype)
+
+
 ACTIVATION_REFERENCES: dict[str, Callable[[Any], Any]] = {"gelu_tanh": _gelu_tanh, "silu": _silu}
 
 
 def _register_activations() -> None:
     for name, function in {"sigmoid": _sigmoid, **ACTIVATION_REFERENCES}.items():
         register_op(OpSpec(name, ("x",), infer_floats(name), function, activation_samples, cost=elementwise_cost))
+    for name, function in {"erf": _erf, "gelu": _gelu}.items():
+        samples = activation_samples
+        register_op(OpSpec(name, ("x",), infer_floats(name), function, samples, cost=elementwise_cost, domain="neural"))
 
 
 _register_activations()

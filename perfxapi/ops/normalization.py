@@ -1,5 +1,5 @@
-"""RMS normalization (Zhang and Sennrich 2019), alone and fused with residual additions; rotary embedding (Su et al.
-2021).
+"""RMS normalization (Zhang and Sennrich 2019), alone and fused with residual additions; layer normalization (Ba et al.
+2016); rotary embedding (Su et al. 2021).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from perfxapi.ops.spec import (
     Sample,
     TensorSpec,
     float32_of,
+    is_absent,
     register_op,
     require,
     require_indices,
@@ -133,6 +134,54 @@ register_op(
         (_EPS,),
         weights=(1, 3),
         decompose=_decompose_norm_add_rms_norm,
+    )
+)
+
+
+def _layer_norm(x: Any, scale: Any, bias: Any, eps: float) -> Any:
+    axes = tuple(range(x.ndim - scale.ndim, x.ndim))
+    wide = x.astype(np.float64)
+    centered = wide - wide.mean(axis=axes, keepdims=True)
+    normed = centered / np.sqrt(np.mean(centered * centered, axis=axes, keepdims=True) + eps) * scale
+    return (normed if is_absent(bias) else normed + bias).astype(x.dtype)
+
+
+def _infer_layer_norm(inputs: Sequence[TensorSpec], attributes: Attributes) -> tuple[TensorSpec, ...]:
+    x, scale, bias = inputs
+    for spec in (x, scale) if is_absent(bias) else inputs:
+        require_kind("layer_norm", spec, "float")
+    fits = 0 < len(scale.shape) <= len(x.shape)
+    require(fits, "layer_norm", f"scale {list(scale.shape)} must have the last sizes of x {list(x.shape)}")
+    require_shape("layer_norm", "the scale", scale, *x.shape[len(x.shape) - len(scale.shape) :])
+    if not is_absent(bias):
+        require_shape("layer_norm", "the bias", bias, *scale.shape)
+    return (TensorSpec(x.shape, x.dtype),)
+
+
+def _layer_norm_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(8)
+    absent = np.empty(0, np.float32)
+    for shape in ((1, 640), (3, 64), (5, 33), (2, 4, 256), (0, 8), (7, 1), (2, 1000)):
+        yield Sample((_rows(rng, *shape), _rows(rng, shape[-1]), _rows(rng, shape[-1])), {"eps": 1e-5}, f"{shape}")
+    yield Sample((_rows(rng, 3, 4, 5), _rows(rng, 4, 5), absent), {"eps": 1e-5}, "two axes, no bias")
+    yield Sample((_rows(rng, 3, 4, 5), _rows(rng, 3, 4, 5), _rows(rng, 3, 4, 5)), {}, "all axes")
+    yield Sample((_rows(rng, 4, 48) + 100, _rows(rng, 48), _rows(rng, 48)), {"eps": 1e-5}, "large mean")
+    yield Sample((np.full((2, 16), 3, np.float32), _rows(rng, 16), _rows(rng, 16)), {}, "equal numbers")
+    yield Sample((_with_nan(_rows(rng, 3, 33)), _rows(rng, 33), absent), {}, "NaN")
+    yield Sample((rng.standard_normal((3, 7)), rng.standard_normal(7), rng.standard_normal(7)), {}, "float64")
+
+
+register_op(
+    OpSpec(
+        "layer_norm",
+        ("x", "scale", "bias"),
+        _infer_layer_norm,
+        _layer_norm,
+        _layer_norm_samples,
+        (Attribute("eps", float, 1e-5),),
+        weights=(1, 2),
+        optional=(2,),
+        domain="neural",
     )
 )
 

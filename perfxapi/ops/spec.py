@@ -29,6 +29,8 @@ FLOATS = ("float", "complex")
 NUMBERS = (*REALS, "complex")
 ALL_KINDS = ("bool", *NUMBERS)
 """Kinds of dtypes that ops take, as `require_kind` wants them."""
+MAX_LIST = 12
+"""Numbers that an attribute of kind `list` may have (`PERFX_MAX_LIST` of the C ABI)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,11 @@ class BFloat16Array:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An attribute of an op: an int, a float, one of `choices`, or (kind `tuple`) a set of axes, ascending.
+    """An attribute of an op: an int, a float, one of `choices`, (kind `tuple`) a set of axes, ascending, or (kind
+    `list`) at most MAX_LIST whole numbers in any order, as a tuple.
 
-    Native code gets the index of a choice, and of a set of axes a mask with a bit for each.
+    Native code gets the index of a choice, of a set of axes a mask with a bit for each, and of a list its length
+    followed by MAX_LIST numbers.
     """
 
     name: str
@@ -85,6 +89,8 @@ class Attribute:
             return value
         if self.kind is tuple:
             return self._check_axes(op, value)
+        if self.kind is list:
+            return self._check_list(op, value)
         if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
             raise InvalidArgumentError(f"{op}: {self.name} must be {self.kind.__name__}; got {value!r}")
         return self.kind(value)
@@ -94,6 +100,15 @@ class Attribute:
         if any(type(axis) is not int or axis < 0 for axis in axes) or len(set(axes)) < len(axes):
             raise InvalidArgumentError(f"{op}: {self.name} must be a tuple of different axes from 0 on; got {value!r}")
         return tuple(sorted(axes))
+
+    def _check_list(self, op: str, value: Any) -> tuple[int, ...]:
+        items = tuple(value) if isinstance(value, tuple | list) else (None,)
+        whole = all(isinstance(item, int | np.integer) and not isinstance(item, bool) for item in items)
+        if not whole or len(items) > MAX_LIST:
+            raise InvalidArgumentError(
+                f"{op}: {self.name} must be a tuple of at most {MAX_LIST} whole numbers; got {value!r}"
+            )
+        return tuple(int(item) for item in items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +140,11 @@ class OpSpec:
     place. `mutates` and `state` name operands by index: those written in place, and those whose contents are read or
     written only in the byte ranges that `ranges(inputs, attributes)` gives. `decompose(ops, *inputs, **attributes)`
     computes a fused op by simpler ones. `weights` names the operands that are constant in models, which backends may
-    keep in a form of their own; the index of a variadic input stands for all of it. `tolerance` is (relative to the
-    largest magnitude of the result) what rounding may cost a float32 kernel; 0 for ops that copy. `domain` is "array"
-    for the primitives that the functions of the array API standard are made of, else "model".
+    keep in a form of their own; the index of a variadic input stands for all of it. `optional` names those that may be
+    left out (None): an empty float32 array of one dimension then stands in their place, in the reference as in kernels;
+    `is_absent` tells. `tolerance` is (relative to the largest magnitude of the result) what rounding may cost a float32
+    kernel; 0 for ops that copy. `domain` is "array" for the primitives that the functions of the array API standard are
+    made of, "model" for what language models need, "neural" for what vision and speech networks need beside.
     """
 
     name: str
@@ -142,8 +159,9 @@ class OpSpec:
     decompose: Callable[..., Any] | None = None
     cost: Callable[[Sequence[TensorSpec], Attributes], Cost] | None = None
     weights: tuple[int, ...] = ()
+    optional: tuple[int, ...] = ()
     tolerance: float = 2e-6
-    domain: Literal["array", "model"] = "model"
+    domain: Literal["array", "model", "neural"] = "model"
 
     @property
     def is_variadic(self) -> bool:
@@ -206,6 +224,11 @@ def all_ops() -> tuple[OpSpec, ...]:
     """Every op of the core and of plugins, in order of registration."""
     REGISTRY.entries()
     return tuple(_REGISTRY.values())
+
+
+def is_absent(operand: Any) -> bool:
+    """Whether an optional operand (a TensorSpec, an array) was left out."""
+    return tuple(operand.shape) == (0,)
 
 
 def require(condition: bool, op: str, problem: str) -> None:

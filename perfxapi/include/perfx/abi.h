@@ -24,6 +24,7 @@ extern "C" {
 #define PERFX_MAX_NDIM 6
 #define PERFX_MAX_OPERANDS 24
 #define PERFX_NUM_COUNTERS 4
+#define PERFX_MAX_LIST 12
 
 typedef enum PxStatus {
   PX_OK = 0,
@@ -94,8 +95,9 @@ typedef union PxAttr {
   double f;
 } PxAttr;
 
-/* One operation. Operands are the inputs, then the outputs; attributes stand in the order of the op's spec: a choice as
- * its index, a set of axes as a mask with the bit 1 << axis for each. */
+/* One operation. Operands are the inputs, then the outputs; one that may be left out, and is, has the shape [0].
+ * Attributes stand in the order of the op's spec: a choice as its index, a set of axes as a mask with the bit 1 << axis
+ * for each, a list of whole numbers as its length and PERFX_MAX_LIST numbers, of which those past its end are 0. */
 typedef struct PxCall {
   int32_t num_inputs;
   int32_t num_operands;
