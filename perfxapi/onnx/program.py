@@ -69,7 +69,7 @@ class Step:
             raise InvalidArgumentError(f"{node}: {error}") from error
         except PerfXError:
             raise
-        except (TypeError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MemoryError) as error:
             raise InvalidArgumentError(f"{node}: {type(error).__name__}: {error}") from error
 
 

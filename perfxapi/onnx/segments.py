@@ -23,12 +23,12 @@ from perfxapi.graph.trace import GraphTracer
 from perfxapi.memory import View
 from perfxapi.onnx.program import Program, Scope, Step, inline
 from perfxapi.onnx.registry import Value, ValueNeeded
-from perfxapi.ops.spec import TensorSpec
+from perfxapi.ops.spec import INTEGERS, TensorSpec
 
 _MAX_SEGMENTS = 256
 """Plans that a program keeps; the oldest goes first."""
 _MAX_ELEMENTS = 1024
-"""Elements of an operand whose values may be part of a key."""
+"""Elements of an operand (of whole numbers or truth values) whose values may be part of a key."""
 _MAX_VARIANTS = 16
 """Different values of one operand for which plans are made; past them, the step that needs them runs by itself."""
 
@@ -219,6 +219,8 @@ class Runner:
         for name in names:
             value = scope.get(name)
             if (index, name) in self._blocked or not isinstance(value, Array) or int(value.size) > _MAX_ELEMENTS:
+                return False
+            if value.dtype.kind not in ("bool", *INTEGERS):  # data: the next values would be others
                 return False
         by_value = self._by_value.setdefault(index, {})
         by_value.update((name, {_stored(scope[name]).tobytes()}) for name in names)
