@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from perfxapi import dtypes
+from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
@@ -189,3 +189,10 @@ def clip(node: OperatorNode, x: Array, low: Array | None = None, high: Array | N
     if node.version < 11:
         bounds = node.attribute("min"), node.attribute("max")
     return px.clip(x, *bounds)
+
+
+@operator("Erf")
+def error_function(node: OperatorNode, x: Array) -> Array:
+    """The error function."""
+    result: Array = nn.erf(x)
+    return result
