@@ -237,7 +237,7 @@ class _Builder:
             values = np.asarray(tensor.numpy())
         except Exception as error:
             raise FileFormatError(self._path, where, f"its values cannot be read: {error}") from error
-        if values.dtype == object:
+        if values.dtype.kind in "OS":
             values = np.array([_text(item) for item in values.reshape(-1)], object).reshape(values.shape)
         if list(values.shape) != sizes:
             raise FileFormatError(self._path, where, f"has the shape {sizes}, but values for {list(values.shape)}")

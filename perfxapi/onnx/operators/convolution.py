@@ -22,6 +22,10 @@ from perfxapi.onnx.registry import OperatorNode, Value, known_ints, operator
 @operator("Conv")
 def convolution(node: OperatorNode, x: Array, weight: Array, bias: Array | None = None) -> Array:
     """The cross-correlation of images, signals or volumes with filters."""
+    return _convolved(node, x, weight, bias)
+
+
+def _convolved(node: OperatorNode, x: Array, weight: Array, bias: Array | None = None) -> Array:
     attributes = geometry(node, sizes_of(x)[2:], sizes_of(weight)[2:])
     result: Array = nn.convolution(x, weight, bias, groups=node.attribute("group", 1), **attributes)
     return result
@@ -56,7 +60,7 @@ def convolution_transpose(node: OperatorNode, x: Array, weight: Array, bias: Arr
 def _exact_convolution(node: OperatorNode, x: Array, weight: Array) -> Array:
     """The convolution of small whole numbers as int32, by floats that hold every sum exactly."""
     dtype = dtypes.float32 if math.prod(sizes_of(weight)[1:]) * 255 * 255 < 1 << 24 else dtypes.float64
-    result = convolution(node, px.astype(x, dtype), px.astype(weight, dtype))
+    result = _convolved(node, px.astype(x, dtype), px.astype(weight, dtype))
     return px.astype(px.astype(result, dtypes.int64), dtypes.int32)
 
 

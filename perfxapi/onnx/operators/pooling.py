@@ -160,8 +160,9 @@ def _samples(start: float, side: float, count: int, ratio: int, size: int) -> An
 def _read(
     pixels: Array, downs: Any, rights: Any, start: int, width: int, combine: Callable[[Array, Array], Array]
 ) -> Array:
-    """The values [rows, points, columns, points, channels] of points: of the four pixels around each, times their weights,
-    the sum (which is interpolation) or, as ONNX has it where the largest is wanted, the largest.
+    """The values [rows, points, columns, points, channels] of points, each of the four pixels around it.
+
+    These, times their weights, are added (which is interpolation); where the largest is wanted, ONNX takes the largest.
     """
     total: Array | None = None
     for row, vertical in downs:

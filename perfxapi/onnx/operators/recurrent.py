@@ -199,8 +199,19 @@ def recurrent_layer(
     counts = None if lengths is None else px.astype(lengths, dtypes.int32, copy=False)
     directions = []
     for index in range(int(weight.shape[0])):
-        parts = [None if part is None else part[index] for part in (weight, recurrence, bias, state, cell, peepholes)]
-        layer = _Layer(node, index, x, *parts[:3], counts, *parts[3:])  # type: ignore[arg-type]
+        one: Callable[..., Any] = lambda part, index=index: None if part is None else part[index]  # noqa: E731
+        layer = _Layer(
+            node,
+            index,
+            x,
+            weight[index],
+            recurrence[index],
+            one(bias),
+            counts,
+            one(state),
+            one(cell),
+            one(peepholes),
+        )
         directions.append(_fused(layer) if layer.is_usual() else _unrolled(layer))
     outputs, *last = (_stacked(parts) for parts in zip(*directions, strict=True))
     outputs = outputs.permute_dims((1, 0, 2, 3))

@@ -61,7 +61,7 @@ def labels(node: OperatorNode, integers: str, strings: str) -> Sequence[Any]:
 def top_labels(node: OperatorNode, index: Array, names: Sequence[Any]) -> Value:
     """The names of the classes with these numbers."""
     if isinstance(names[0], str):
-        return np.array(names, object)[known(index)]
+        return np.asarray(np.array(names, object)[known(index)], object)
     return px.take(px.asarray(np.array(names, np.int64), device=node.device), index, axis=0)
 
 
