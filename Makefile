@@ -19,11 +19,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := scripts/install.sh $(BIN)/python
 BACKEND := backends/cpu
 NATIVE := $(BACKEND)/perfxapi_backend_cpu/_native.so
+PLUGIN := plugins/signal
+PLUGIN_NATIVE := $(PLUGIN)/perfxapi_plugin_signal/_native.so
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 
-PROJECTS := pyproject.toml $(wildcard backends/*/pyproject.toml) llm/pyproject.toml
+PROJECTS := pyproject.toml $(wildcard backends/*/pyproject.toml plugins/*/pyproject.toml) llm/pyproject.toml
 BACKENDS := $(patsubst %/pyproject.toml,./%,$(wildcard backends/*/pyproject.toml))
-NATIVE_SOURCES := $(shell find $(BACKEND) perfxapi/include -name build -prune -o \
+PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
+native_sources = $(shell find $(1) perfxapi/include -name build -prune -o \
 	\( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.map' -o -name CMakeLists.txt \) -print)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h')
 
@@ -41,15 +44,21 @@ $(VENV)/.tools: constraints.txt | $(BIN)/python
 	$(INSTALL) pip hatchling editables scikit-build-core cmake ninja
 	@touch $@
 
-# Backends are installed without their native part: that is built in place below, incrementally.
+# Backends and plugins are installed without their native part: that is built in place below, incrementally.
 $(VENV)/.installed: $(PROJECTS) constraints.txt $(VENV)/.tools
-	$(INSTALL) --no-build-isolation -C wheel.cmake=false -e . $(addprefix -e ,$(BACKENDS)) -e './llm[gemma3]' --group dev
+	$(INSTALL) --no-build-isolation -C wheel.cmake=false -e . $(addprefix -e ,$(BACKENDS) $(PLUGINS)) -e './llm[gemma3]' --group dev
 	@touch $@
 
-$(NATIVE): $(NATIVE_SOURCES) $(VENV)/.tools
+$(NATIVE): $(call native_sources,$(BACKEND)) $(VENV)/.tools
 	@$(CMAKE) -S $(BACKEND) -B build/native -G Ninja -DPERFX_TESTS=ON --log-level=WARNING >/dev/null
 	$(CMAKE) --build build/native --target perfx_native -j $(JOBS)
 	@$(CMAKE) --install build/native --prefix $(BACKEND) --component native >/dev/null
+	@touch $@
+
+$(PLUGIN_NATIVE): $(call native_sources,$(PLUGIN)) $(VENV)/.tools
+	@$(CMAKE) -S $(PLUGIN) -B build/signal -G Ninja --log-level=WARNING >/dev/null
+	$(CMAKE) --build build/signal -j $(JOBS)
+	@$(CMAKE) --install build/signal --prefix $(PLUGIN) --component native >/dev/null
 	@touch $@
 
 $(VENV)/.bench: constraints.txt $(VENV)/.installed
@@ -58,7 +67,7 @@ $(VENV)/.bench: constraints.txt $(VENV)/.installed
 	@touch $@
 
 .PHONY: install
-install: $(VENV)/.installed $(NATIVE)  ## Make .venv with every distribution of the workspace (editable) and the tools
+install: $(VENV)/.installed $(NATIVE) $(PLUGIN_NATIVE)  ## Make .venv with every distribution of the workspace (editable) and the tools
 
 # ---- the two commands
 
@@ -164,13 +173,13 @@ bench-instructions: install  ## Count the instructions of the hottest kernels an
 .PHONY: wheels
 wheels: $(VENV)/.tools  ## Build the wheel of every distribution for this machine into dist/
 	rm -rf dist
-	$(PIP) wheel --no-deps --wheel-dir dist . $(BACKENDS) ./llm
+	$(PIP) wheel --no-deps --wheel-dir dist . $(BACKENDS) $(PLUGINS) ./llm
 	ls -l dist
 
 .PHONY: clean
 clean:  ## Remove what was built (not .venv)
-	rm -rf build dist backends/*/build backends/*/include .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -f backends/*/perfxapi_backend_*/_native.so
+	rm -rf build dist {backends,plugins}/*/build {backends,plugins}/*/include .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f $(NATIVE) $(PLUGIN_NATIVE)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 .PHONY: help

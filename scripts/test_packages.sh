@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # test_packages.sh: installs the distributions as users do (no editable install, no shared build folder) and runs one op on cpu;
-# then, beside the core alone, what `perfxapi new` writes.
+# the plugin's kernels, from a wheel; then, beside the core alone, what `perfxapi new` writes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -12,6 +12,13 @@ np.testing.assert_array_equal(np.asarray(y), a)
 (row,) = px.explain().rows
 assert row.ran_on.startswith("cpu"), row
 print("runs on", px.get_device("cpu"))'
+
+filtered='import numpy as np, perfxapi as px, perfxapi_plugin_signal as signal
+y = signal.sosfilt([[0.5, 0.5, 0, 1, 0, 0]], px.asarray(np.ones((3, 9), np.float32), device="cpu"))
+np.testing.assert_array_equal(np.asarray(y)[:, 1:], 1.0)
+(row,) = px.explain().rows
+assert row.ran_on == "signal on cpu:0", row
+print("filters run by", row.ran_on)'
 
 echo "1. pip install . ./backends/cpu ./llm from the checkout"
 python3 -m venv "$work/checkout"
@@ -26,7 +33,17 @@ python3 -m venv "$work/source"
 python3 -m venv "$work/user"
 (cd "$work" && ./user/bin/pip --quiet install sdist/perfxapi-*.tar.gz sdist/perfxapi_backend_cpu-*.tar.gz && ./user/bin/python -c "$check")
 
-echo "3. a backend and a plugin that were just begun, beside the core alone"
+echo "3. the signal plugin: its source distribution as a wheel for every Python, installed beside the core and cpu"
+"$work/source/bin/python" -m build --sdist --outdir "$work/sdist" plugins/signal >/dev/null
+"$work/source/bin/pip" --quiet wheel --no-deps --wheel-dir "$work/wheels" "$work"/sdist/perfxapi_plugin_signal-*.tar.gz
+(
+  cd "$work"
+  ./user/bin/pip --quiet install --no-deps wheels/perfxapi_plugin_signal-*-py3-none-*.whl
+  ./user/bin/perfxapi verify signal --op sosfilt --op upfirdn --op lfilter
+  ./user/bin/python -c "$filtered"
+)
+
+echo "4. a backend and a plugin that were just begun, beside the core alone"
 python3 -m venv "$work/begun"
 (
   cd "$work"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +144,8 @@ class OpSpec:
     left out (None): an empty float32 array of one dimension then stands in their place, in the reference as in kernels;
     `is_absent` tells. `tolerance` is (relative to the largest magnitude of the result) what rounding may cost a float32
     kernel; 0 for ops that copy. `domain` is "array" for the primitives that the functions of the array API standard are
-    made of, "model" for what language models need, "neural" for what vision and speech networks need beside.
+    made of, "model" for what language models need, "neural" for what vision and speech networks need beside;
+    a plugin names its own.
     """
 
     name: str
@@ -161,7 +162,7 @@ class OpSpec:
     weights: tuple[int, ...] = ()
     optional: tuple[int, ...] = ()
     tolerance: float = 2e-6
-    domain: Literal["array", "model", "neural"] = "model"
+    domain: str = "model"
 
     @property
     def is_variadic(self) -> bool:
