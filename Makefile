@@ -111,6 +111,10 @@ test-array-api: install  ## Run the array API standard's own suite; SUITE names 
 	$(PIP) install pytest-json-report ndindex
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/array_api_tests.py "$(SUITE)"
 
+.PHONY: test-onnx
+test-onnx: install  ## Run the ONNX project's own backend tests; write docs/onnx.md
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/onnx_tests.py --write
+
 .PHONY: fuzz
 fuzz: install  ## Feed damaged GGUF files to the reader for two minutes
 	$(BIN)/python tests/fuzz/fuzz_gguf.py --seconds 120

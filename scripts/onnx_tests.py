@@ -11,6 +11,7 @@ operator go to docs/onnx.json, and from there (with `--table`, only from there) 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 import re
@@ -204,6 +205,61 @@ def run_all(tests: Sequence[Recorded], device: str, verbose: bool) -> dict[str, 
     return dict(sorted(table.items()))
 
 
+# ---- the page
+
+TEXT = """# ONNX
+
+`perfxapi.onnx` runs ONNX files as plans on any device, and saves what is traced as such files. It needs the extra
+`perfxapi[onnx]`.
+
+```python
+import perfxapi as px
+import perfxapi.onnx
+
+model = perfxapi.onnx.load("model.onnx", device="auto")
+outputs = model(image)                      # by position or name; outputs are Arrays by name
+
+perfxapi.onnx.save(lambda x: px.tanh(x @ weights), "made.onnx", {"x": px.TensorSpec((px.Dim("n"), 64), px.float32)})
+```
+
+`perfxapi onnx run FILE` runs a file, `perfxapi onnx show FILE` says where each op would run, why not on the device that
+was asked for, and how much memory a plan takes. How files become plans:
+[adr/0011](adr/0011-onnx-in-segments.md). A plugin brings operators of its own by `perfxapi.onnx.operator`.
+
+This is what the ONNX project's own tests say, all {total} CPU tests of `onnx.backend.test` (onnx {version}), on the
+device `{device}`: **{passed} passed**. A test passes only where it ran to the end and its outputs were right;
+neither onnx.reference nor onnxruntime is imported. "Native" is the share of calls of ops that ran on kernels of the
+device; the others ran on the reference, except what happens on the host by itself (strings, 8- and 4-bit types, random
+draws). To run it again: `make test-onnx`.
+"""
+
+
+def write(passed: int, total: int, device: str, table: dict[str, Any]) -> None:
+    """Writes docs/onnx.json."""
+    import onnx
+
+    version = onnx.__version__
+    found = {"device": device, "version": version, "passed": passed, "total": total, "operators": table}
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def page() -> str:
+    """The text of docs/onnx.md, from docs/onnx.json."""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = ["| operator | passed | of | native |", "| --- | --- | --- | --- |"]
+    failures = ["| test | reason |", "| --- | --- |"]
+    for name, row in found["operators"].items():
+        rows.append(f"| {name} | {row['passed']} | {row['total']} | {_share(row['calls'], found['device'])} |")
+        failures += [f"| `{test}` | {problem.replace('|', '/')} |" for test, problem in row["failed"].items()]
+    parts = [TEXT.format(**found), "## By operator\n", "\n".join(rows) + "\n"]
+    return "\n".join([*parts, "## What fails\n", "\n".join(failures)]) + "\n"
+
+
+def _share(calls: dict[str, int], device: str) -> str:
+    total = sum(calls.values())
+    return f"{100 * calls.get(device, 0) / total:.0f}%" if total else "on the host"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 1 where fewer than `--least` tests passed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -219,6 +275,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.record:
         record(arguments.record)
         return 0
+    if arguments.table:
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
     warnings.simplefilter("ignore")
     tests = [test for test in recorded(arguments.tests) if re.search(arguments.only, test.name)]
     table = run_all(tests, arguments.device, not arguments.quiet)
@@ -226,6 +285,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert not forbidden, f"imported: {forbidden}"
     passed = sum(row["passed"] for row in table.values())
     print(f"\n{passed} of {len(tests)} passed on {arguments.device}")
+    if arguments.write:
+        write(passed, len(tests), arguments.device, table)
+        PAGE.write_text(page(), encoding="utf-8")
     return 0 if passed >= arguments.least else 1
 
 

@@ -16,33 +16,19 @@ import onnx_ir as ir
 
 from perfxapi.device import Device
 from perfxapi.dims import Dim, Shape, Size
-from perfxapi.dtypes import DType, bool_, result_type
+from perfxapi.dtypes import DType
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.graph import Graph, Node, Value, trace
 from perfxapi.memory import Buffer, View
 from perfxapi.onnx.domains import domain_of
 from perfxapi.onnx.element_types import code_of_dtype
+from perfxapi.onnx.rules import RULES, own
 from perfxapi.onnx.views import Layout, operations
-from perfxapi.ops.spec import TensorSpec
+from perfxapi.ops.spec import TensorSpec, is_absent
 
 OPSET = 23
 """Version of ONNX's operators that files are written with."""
 IR_VERSION = 11
-
-_UNARY = {
-    "abs": "Abs", "acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan", "atanh": "Atanh",
-    "ceil": "Ceil", "cos": "Cos", "cosh": "Cosh", "exp": "Exp", "floor": "Floor", "log": "Log", "round": "Round",
-    "sigmoid": "Sigmoid", "sign": "Sign", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan", "tanh": "Tanh",
-}  # fmt: skip
-_ARITHMETIC = {
-    "add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "maximum": "Max", "minimum": "Min",
-    "pow": "Pow", "matmul": "MatMul", "bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr",
-    "bitwise_xor": "BitwiseXor",
-}  # fmt: skip
-_COMPARISONS = {"equal": "Equal", "less": "Less", "less_equal": "LessOrEqual"}
-_ON_TRUTHS = {"bitwise_and": "And", "bitwise_or": "Or", "bitwise_xor": "Xor"}
-_REDUCTIONS = {"sum": "ReduceSum", "prod": "ReduceProd", "max": "ReduceMax", "min": "ReduceMin"}
-_ARG_REDUCTIONS = {"argmax": "ArgMax", "argmin": "ArgMin"}
 
 
 def save(
@@ -79,10 +65,10 @@ def to_model(
         if inputs is None:
             raise InvalidArgumentError("save: the inputs of a function must be given: name to TensorSpec")
         source = trace(source, inputs, device=device)
-    return _Writer(source).model()
+    return Writer(source).model()
 
 
-class _Writer:
+class Writer:
     """Writes one graph."""
 
     def __init__(self, graph: Graph) -> None:
@@ -119,13 +105,22 @@ class _Writer:
     # ---- pieces
 
     def node(
-        self, op_type: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any] | None = None, domain: str = ""
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        domain: str = "",
     ) -> ir.Value:
         """Adds a node with one output."""
         return self.nodes(op_type, inputs, 1, attributes, domain)[0]
 
     def nodes(
-        self, op_type: str, inputs: Sequence[ir.Value], count: int, attributes: Mapping[str, Any] | None, domain: str
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        count: int,
+        attributes: Mapping[str, Any] | None,
+        domain: str,
     ) -> Sequence[ir.Value]:
         """Adds a node with some outputs."""
         described = [ir.node(op_type, [], attributes=attributes).attributes[name] for name in attributes or ()]
@@ -195,8 +190,11 @@ class _Writer:
     def _add_node(self, node: Node) -> None:
         if node.spec.mutates:
             raise InvalidArgumentError(f"save: {node.spec.name} writes in place, which ONNX cannot say")
-        inputs = [self.read(view) for view in node.inputs]
-        rule = _RULES.get(node.spec.name, _own)
+        optional = node.spec.optional
+        inputs = [
+            None if index in optional and is_absent(view) else self.read(view) for index, view in enumerate(node.inputs)
+        ]
+        rule = RULES.get(node.spec.name, own)
         results = rule(self, node, inputs)
         for value, made in zip(node.outputs, results, strict=True):
             self._values[value] = made
@@ -205,7 +203,7 @@ class _Writer:
         """x in another dtype."""
         return x if have is want else self.node("Cast", [x], {"to": int(_onnx_dtype(want))})
 
-    def own(self, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
+    def own(self, node: Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
         """A node of the op's own domain, attributes by their names."""
         domain = domain_of(node.spec.name)
         self._domains.add(domain)
@@ -219,107 +217,6 @@ class _Writer:
 def _not_empty(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes that ONNX can hold: an empty list has no type there, and means the same as none."""
     return {name: value for name, value in attributes.items() if value != []}
-
-
-Rule = Callable[[_Writer, Node, Sequence[ir.Value]], Sequence[ir.Value]]
-
-
-def _own(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    return writer.own(node, inputs)
-
-
-def _unary(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    if node.inputs[0].dtype.kind == "complex":
-        return writer.own(node, inputs)
-    return [writer.node(_UNARY[node.spec.name], inputs)]
-
-
-def _binary(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    """ONNX does not promote: both operands are cast to the dtype that they have together."""
-    first, second = (view.dtype for view in node.inputs)
-    common = result_type(first, second)
-    name = node.spec.name
-    if common.kind == "complex" or (common is bool_ and name not in (*_ON_TRUTHS, "equal")):
-        return writer.own(node, inputs)
-    operator = _ON_TRUTHS[name] if common is bool_ and name in _ON_TRUTHS else {**_ARITHMETIC, **_COMPARISONS}[name]
-    operands = [writer.cast(x, view.dtype, common) for x, view in zip(inputs, node.inputs, strict=True)]
-    return [writer.node(operator, operands)]
-
-
-def _where(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    result = node.outputs[0].spec.dtype
-    operands = [writer.cast(x, view.dtype, result) for x, view in zip(inputs[1:], node.inputs[1:], strict=True)]
-    return [writer.node("Where", [inputs[0], *operands])]
-
-
-def _concat(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    result = node.outputs[0].spec.dtype
-    operands = [writer.cast(x, view.dtype, result) for x, view in zip(inputs, node.inputs, strict=True)]
-    return [writer.node("Concat", operands, {"axis": node.attributes["axis"]})]
-
-
-def _astype(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    result = node.outputs[0].spec.dtype
-    if "complex" in (result.kind, node.inputs[0].dtype.kind):
-        return writer.own(node, inputs)
-    return [writer.node("Cast", inputs, {"to": int(_onnx_dtype(result))})]
-
-
-def _reduce(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    dtype = node.inputs[0].dtype
-    axes = np.array(node.attributes["axes"], np.int64)
-    if dtype.kind == "complex" or dtype is bool_ or not axes.size:
-        return writer.own(node, inputs)
-    keepdims = {"keepdims": node.attributes["keepdims"]}
-    return [writer.node(_REDUCTIONS[node.spec.name], [inputs[0], writer.constant(axes)], keepdims)]
-
-
-def _arg_reduce(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    if node.inputs[0].dtype is bool_:
-        return writer.own(node, inputs)
-    return [writer.node(_ARG_REDUCTIONS[node.spec.name], inputs, node.attributes)]
-
-
-def _along_axis(operator: str) -> Rule:
-    def rule(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-        return [writer.node(operator, inputs, {"axis": node.attributes["axis"]})]
-
-    return rule
-
-
-def _plain(operator: str, **attributes: Any) -> Rule:
-    def rule(writer: _Writer, _: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-        return [writer.node(operator, inputs, attributes)]
-
-    return rule
-
-
-def _cumulative_sum(writer: _Writer, node: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    if node.inputs[0].dtype.kind == "complex":
-        return writer.own(node, inputs)
-    return [writer.node("CumSum", [inputs[0], writer.constant(np.array(node.attributes["axis"], np.int64))])]
-
-
-def _silu(writer: _Writer, _: Node, inputs: Sequence[ir.Value]) -> Sequence[ir.Value]:
-    return [writer.node("Mul", [inputs[0], writer.node("Sigmoid", inputs)])]
-
-
-_RULES: dict[str, Rule] = {
-    **dict.fromkeys(_UNARY, _unary),
-    **dict.fromkeys([*_ARITHMETIC, *_COMPARISONS], _binary),
-    **dict.fromkeys(_REDUCTIONS, _reduce),
-    **dict.fromkeys(_ARG_REDUCTIONS, _arg_reduce),
-    "astype": _astype,
-    "concat": _concat,
-    "cumulative_sum": _cumulative_sum,
-    "gelu_tanh": _plain("Gelu", approximate="tanh"),
-    "log_softmax": _plain("LogSoftmax", axis=-1),
-    "silu": _silu,
-    "softmax": _plain("Softmax", axis=-1),
-    "take": _along_axis("Gather"),
-    "take_along_axis": _along_axis("GatherElements"),
-    "where": _where,
-}
 
 
 def _onnx_dtype(dtype: DType) -> ir.DataType:
