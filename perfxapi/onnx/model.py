@@ -40,14 +40,15 @@ class Model:
         self._runner = Runner(self.program, self.device)
 
     def __call__(self, *operands: Any, **named: Any) -> dict[str, Value]:
-        """Runs the model: inputs by position or by name (`run` takes names that are no identifiers).
+        """Runs the model: inputs by position, those with defaults last, or by name (`run` takes any name).
 
         Inputs are Arrays or what NumPy takes; outputs are Arrays on the model's device, by name. Raises
         InvalidArgumentError for inputs that are missing, unknown, or not as the model declares them.
         """
         if len(operands) > len(self.inputs):
             raise InvalidArgumentError(f"{self.path}: takes {len(self.inputs)} inputs; got {len(operands)}")
-        given = dict(zip((port.name for port in self.inputs), operands, strict=False))
+        ordered = sorted(self.inputs, key=lambda port: port.name in self.program.constants)
+        given = dict(zip((port.name for port in ordered), operands, strict=False))
         if twice := given.keys() & named.keys():
             raise InvalidArgumentError(f"{self.path}: input {min(twice)!r} is given twice")
         return self.run({**given, **named})

@@ -291,5 +291,11 @@ def _port(value: ir.Value) -> Port:
     code = int(inner.dtype) if isinstance(inner, ir.TensorType) else 0
     if value.shape is None or kind != "tensor":
         return Port(value.name or "", kind, code)
-    sizes = tuple(size if isinstance(size, int) else size.value for size in value.shape)
-    return Port(value.name or "", kind, code, sizes)
+    return Port(value.name or "", kind, code, tuple(map(_size, value.shape)))
+
+
+def _size(size: Any) -> int | str | None:
+    """A size as declared; those that exporters write where they know none ("?", -1) are unknown."""
+    found = size if isinstance(size, int) else size.value
+    unknown = found in ("", "?", "-1") or (isinstance(found, int) and found < 0)
+    return None if unknown else found
