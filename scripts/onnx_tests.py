@@ -226,8 +226,8 @@ perfxapi.onnx.save(lambda x: px.tanh(x @ weights), "made.onnx", {"x": px.TensorS
 was asked for, and how much memory a plan takes. How files become plans:
 [adr/0011](adr/0011-onnx-in-segments.md). A plugin brings operators of its own by `perfxapi.onnx.operator`.
 
-This is what the ONNX project's own tests say, all {total} CPU tests of `onnx.backend.test` (onnx {version}), on the
-device `{device}`: **{passed} passed**. A test passes only where it ran to the end and its outputs were right;
+This is what the ONNX project's own tests say, all %(total)s CPU tests of `onnx.backend.test` (onnx %(version)s), on the
+device `%(device)s`: **%(passed)s passed**. A test passes only where it ran to the end and its outputs were right;
 neither onnx.reference nor onnxruntime is imported. "Native" is the share of calls of ops that ran on kernels of the
 device; the others ran on the reference, except what happens on the host by itself (strings, 8- and 4-bit types, random
 draws). To run it again: `make test-onnx`.
@@ -251,7 +251,7 @@ def page() -> str:
     for name, row in found["operators"].items():
         rows.append(f"| {name} | {row['passed']} | {row['total']} | {_share(row['calls'], found['device'])} |")
         failures += [f"| `{test}` | {problem.replace('|', '/')} |" for test, problem in row["failed"].items()]
-    parts = [TEXT.format(**found), "## By operator\n", "\n".join(rows) + "\n"]
+    parts = [TEXT % found, "## By operator\n", "\n".join(rows) + "\n"]
     return "\n".join([*parts, "## What fails\n", "\n".join(failures)]) + "\n"
 
 
