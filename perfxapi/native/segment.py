@@ -38,18 +38,19 @@ class NativeSegment:
         self._stopped = self._ffi.new("int32_t*")
         self._ops = [planned.call.op for planned in calls]
         self._names_of = [_name(planned.kernel) for planned in calls]
-        self._foreign = [not isinstance(planned.kernel, NativeKernel) for planned in calls]
+        self._foreign = [not _enters(planned) for planned in calls]
         self._keep = [planned.call for planned in calls]
         for planned in calls:
             if isinstance(planned.kernel, NativeKernel):
                 planned.kernel.backend.prepare(planned.call)
-        for planned in calls:
-            self._append(planned)
+        for planned, foreign in zip(calls, self._foreign, strict=True):
+            self._append(planned, foreign)
 
-    def _append(self, planned: PlannedCall) -> None:
+    def _append(self, planned: PlannedCall, foreign: bool) -> None:
         kernel, keep = planned.kernel, None
         struct, symbols, run = self._ffi.new("PxCall*"), self._ffi.NULL, self._ffi.NULL
-        if isinstance(kernel, NativeKernel):  # of this library or a plugin's: a function pointer is a function pointer
+        # of this library or a plugin's: a function pointer is a function pointer
+        if isinstance(kernel, NativeKernel) and not foreign:
             struct, keep = kernel.backend.build_call(planned.call, with_data=True)
             if planned.workspace is not None:
                 struct.workspace, struct.workspace_bytes = address(planned.workspace), planned.workspace.nbytes
@@ -91,6 +92,15 @@ class NativeSegment:
         self._lib.perfx_list_profile(self._list, int(enabled))
         times = self._lib.perfx_list_node_ns(self._list)
         return [(op, int(times[index])) for index, op in enumerate(self._ops)] if times != self._ffi.NULL else []
+
+
+def _enters(planned: PlannedCall) -> bool:
+    """Whether a call can be an entry of a command list: its kernel is native, and no stride depends on a symbol, but
+    for operands without gaps, whose strides follow from their shapes.
+    """
+    views = (*planned.call.inputs, *planned.call.outputs)
+    known = (view.is_contiguous or not any(isinstance(stride, Dim) for stride in view.strides) for view in views)
+    return isinstance(planned.kernel, NativeKernel) and all(known)
 
 
 def _name(kernel: Kernel) -> str:

@@ -202,8 +202,10 @@ def _samples(row: Elementwise, num_operands: int) -> Callable[[], Iterable[Sampl
         if "float" in row.kinds:
             yield from (draw(shape, np.float32, f"shape {shape}") for shape in SHAPES)
             yield from (draw((5, 7), kind, "other floats") for kind in (np.float16, np.float64))
-            hostile = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1], np.float32)
-            yield Sample((hostile, hostile[::-1].copy())[:num_operands], label="not finite")
+            hostile = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1, -2.5], np.float32)
+            pairs = (np.repeat(hostile, len(hostile)), np.tile(hostile, len(hostile)))
+            yield Sample(pairs[:num_operands], label="not finite")
+            yield Sample(tuple(part.astype(np.float64) for part in pairs[:num_operands]), label="float64, not finite")
         yield from (draw((5, 7), _EXTRA_DTYPES[kind], "others") for kind in row.kinds if kind in _EXTRA_DTYPES)
 
     return samples
@@ -212,10 +214,38 @@ def _samples(row: Elementwise, num_operands: int) -> Callable[[], Iterable[Sampl
 def _operand_samples() -> Iterable[Sample]:
     """Beside the family's samples: for ops of two numbers, what broadcasting does."""
     rng = np.random.default_rng(2)
+
+    def floats(*shape: int) -> Any:
+        return rng.uniform(1, 3, shape).astype(np.float32)
+
     yield Sample((rng.standard_normal((4, 1, 5)), rng.standard_normal((3, 1)) + 9), label="float64, broadcast")
     number = np.array(1.5, np.float32)
     yield Sample((rng.standard_normal((3, 37)).astype(np.float32), number), label="a number on the right")
     yield Sample((number.reshape(1, 1), (rng.standard_normal(21) + 5).astype(np.float32)), label="a number on the left")
+    yield Sample((floats(3, 700), floats(700)), label="a row beside rows")
+    yield Sample((floats(2, 3, 1), floats(3, 1400)), label="a column beside rows")
+    yield Sample((floats(4, 6), floats(6).astype(np.float64)), label="float32 and float64")
+
+
+def _whole_samples(row: Elementwise) -> Iterable[Sample]:
+    """For ops of two whole numbers: every pair of the lowest, the highest and those around 0; dtypes that mix."""
+    for kind in (np.int8, np.int64, np.uint8, np.uint32):
+        limits = np.iinfo(kind)
+        edges: Any = np.array([limits.min, limits.min + 1, 0, 1, 2, 3, 7, limits.max - 1, limits.max], kind)
+        if limits.min:
+            edges = np.append(edges, np.array([-1, -2, -5], kind))
+        allowed = edges[edges >= 0] if row.reference is _power else edges
+        pairs = (np.repeat(edges, len(allowed)), np.tile(allowed, len(edges)))
+        yield Sample(pairs, label=f"edges of {np.dtype(kind)}")
+    a, b = np.arange(-60, 60, dtype=np.int16).reshape(4, 30), np.arange(30, dtype=np.uint8) % 5
+    yield Sample((a, b), label="int16 and uint8")
+
+
+def _pair_samples(row: Elementwise) -> Iterable[Sample]:
+    if "float" in row.kinds:
+        yield from _operand_samples()
+    if "int" in row.kinds:
+        yield from _whole_samples(row)
 
 
 def _register_tables() -> None:
@@ -229,14 +259,14 @@ def _register_tables() -> None:
         )
     for name, row in _BINARY.items():
         family = _samples(row, 2)
-        samples = (lambda f=family: [*f(), *_operand_samples()]) if "float" in row.kinds else family
+        everything = lambda f=family, r=row: [*f(), *_pair_samples(r)]  # noqa: E731
         register_op(
             OpSpec(
                 name,
                 ("a", "b"),
                 _infer_binary(name, row),
                 quiet(row.reference),
-                samples,
+                everything,
                 cost=elementwise_cost,
                 domain="array",
             )

@@ -24,6 +24,7 @@ from perfxapi.ops.spec import (
     REALS,
     Attribute,
     Attributes,
+    BFloat16Array,
     Cost,
     OpSpec,
     Sample,
@@ -61,10 +62,23 @@ def _astype(x: Any, dtype: str) -> Any:
 
 def _astype_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(60)
-    for kind in (np.float32, np.float64, np.int32, np.uint8, np.bool_):
+    for kind in (np.float16, np.float32, np.float64, np.int32, np.uint8, np.bool_):
         x = rng.integers(0, 2 if kind is np.bool_ else 100, (5, 7)).astype(kind)
-        for dtype in ("bool", "int8", "int64", "float16", "float32", "float64", "complex64"):
+        for dtype in _CAST_DTYPES:
             yield Sample((x,), {"dtype": dtype}, f"to {dtype}")
+    bits = rng.integers(0x3F80, 0x4280, (3, 20)).astype(np.uint16)
+    for dtype in ("float16", "float32", "float64", "bfloat16", "int16", "bool"):
+        yield Sample((BFloat16Array(bits),), {"dtype": dtype}, f"to {dtype}")
+    for dtype in ("int8", "uint8", "uint32", "int32", "float32", "float16"):
+        yield Sample((rng.integers(-(1 << 40), 1 << 40, 50),), {"dtype": dtype}, f"large int64 to {dtype}")
+    for dtype in ("int8", "int64", "bool"):
+        yield Sample((np.linspace(-90, 90, 101, dtype=np.float32),), {"dtype": dtype}, f"negative to {dtype}")
+    yield Sample((rng.standard_normal(1000) * 10.0 ** rng.integers(-9, 6, 1000),), {"dtype": "float16"}, "rounded once")
+    hostile = np.array([np.nan, np.inf, -np.inf, -0.0, 1e30, 1e-30], np.float32)
+    for dtype in ("bool", "float16", "float64"):
+        yield Sample((hostile,), {"dtype": dtype}, f"not finite to {dtype}")
+    for dtype, shape in (("float32", (70, 37)), ("int8", (3, 20, 33)), ("complex128", (9, 40)), ("int16", (1500, 2))):
+        yield Sample((rng.integers(0, 100, shape).astype(dtype),), {"dtype": dtype}, f"copied, shape {shape}")
     wide = rng.standard_normal((4, 6)).astype(np.float32)
     yield Sample((wide[::2, ::-1],), {"dtype": "float32"}, "negative strides")
     yield Sample((np.zeros((0, 3), np.float32),), {"dtype": "float32"}, "empty")
@@ -104,6 +118,10 @@ def _where_samples() -> Iterable[Sample]:
         a, b = (rng.standard_normal(shape).astype(np.float32) for shape in shapes[1:])
         yield Sample((condition, a, b), label=f"shapes {shapes}")
     yield Sample((np.array([True, False]), np.array([1, 2]), np.array([3, 4])), label="int64")
+    x = rng.integers(0, 100, (4, 600))
+    for kind in (np.uint8, np.float16, np.complex128):
+        yield Sample((x[:, :1] % 2 == 0, x.astype(kind), np.zeros(600, kind)), label=f"rows, {np.dtype(kind)}")
+    yield Sample((x % 2 == 0, x.astype(np.float64), np.float32(2)), label="float64 and float32")
 
 
 register_op(
@@ -139,6 +157,9 @@ def _concat_samples() -> Iterable[Sample]:
         parts = tuple(rng.standard_normal(shape).astype(np.float32) for shape in shapes)
         yield Sample(parts, {"axis": axis}, f"shapes {shapes}")
     yield Sample((np.array([1, 2]), np.array([3])), {"axis": 0}, "int64")
+    x = rng.integers(0, 100, (3, 5, 40))
+    yield Sample((x % 2 == 0, x[:, :2] % 2 == 1), {"axis": 1}, "bool, shape (3, 7, 40)")
+    yield Sample((x + 1j, x * 2.0 + 0j), {"axis": 2}, "complex128, shape (3, 5, 80)")
 
 
 register_op(
@@ -365,6 +386,7 @@ def _assign_samples() -> Iterable[Sample]:
         target, values = (np.asarray(rng.standard_normal(s)).astype(np.float32) for s in (shape, other))
         yield Sample((target, values), label=f"{other} to {shape}")
     yield Sample((np.array([1, 2, 3]), np.array(7)), label="int64")
+    yield Sample((np.zeros((40, 70), np.uint8), rng.integers(0, 9, (40, 70)).astype(np.uint8)), label="uint8")
 
 
 register_op(

@@ -26,6 +26,11 @@ extern const KernelTable general_kernels_scalar;
 extern const KernelTable general_kernels_avx2;
 extern const KernelTable general_kernels_avx512;
 
+// The primitives of the array API standard: array_<variant>.cpp.
+extern const KernelTable array_kernels_scalar;
+extern const KernelTable array_kernels_avx2;
+extern const KernelTable array_kernels_avx512;
+
 // Products of floating-point matrices: matmul_<variant>.cpp.
 extern const KernelTable matmul_kernels_scalar;
 extern const KernelTable matmul_kernels_avx2;

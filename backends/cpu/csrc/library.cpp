@@ -32,7 +32,7 @@ int32_t supports_avx512() {
 int32_t supports_avx512vnni() { return supports_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #endif
 
-constexpr int32_t kMaxKernels = 64;
+constexpr int32_t kMaxKernels = 256;
 
 // The kernels of one instruction set: its families joined.
 class Joined {
@@ -55,14 +55,18 @@ class Joined {
 
 PxLibrary make_library() {
 #if defined(__x86_64__)
-  static const Joined vnni("avx512vnni", supports_avx512vnni,
-                           {linear_kernels_avx512vnni, general_kernels_avx512, matmul_kernels_avx512});
-  static const Joined avx512("avx512", supports_avx512,
-                             {linear_kernels_avx512, general_kernels_avx512, matmul_kernels_avx512});
-  static const Joined avx2("avx2", supports_avx2, {linear_kernels_avx2, general_kernels_avx2, matmul_kernels_avx2});
+  static const Joined vnni(
+      "avx512vnni", supports_avx512vnni,
+      {linear_kernels_avx512vnni, general_kernels_avx512, array_kernels_avx512, matmul_kernels_avx512});
+  static const Joined avx512(
+      "avx512", supports_avx512,
+      {linear_kernels_avx512, general_kernels_avx512, array_kernels_avx512, matmul_kernels_avx512});
+  static const Joined avx2("avx2", supports_avx2,
+                           {linear_kernels_avx2, general_kernels_avx2, array_kernels_avx2, matmul_kernels_avx2});
 #endif
-  static const Joined scalar("scalar", supports_scalar,
-                             {linear_kernels_scalar, general_kernels_scalar, matmul_kernels_scalar});
+  static const Joined scalar(
+      "scalar", supports_scalar,
+      {linear_kernels_scalar, general_kernels_scalar, array_kernels_scalar, matmul_kernels_scalar});
   static const PxVariant variants[] = {
 #if defined(__x86_64__)
       vnni.variant(),
