@@ -77,6 +77,15 @@ def name_of(code: int) -> str:
     return dtype.name if dtype is not None else host_dtype(code).name if code else "any"
 
 
+def code_of_name(name: str) -> int:
+    """The element type of a name as the first versions of ONNX wrote it ("FLOAT"). Raises InvalidArgumentError."""
+    codes = {name_of(code).upper(): code for code in (*_ON_DEVICES, *_ON_HOST)}
+    codes.update({"FLOAT": 1, "DOUBLE": 11})
+    if name.upper() not in codes:
+        raise InvalidArgumentError(f"{name!r} is no element type of ONNX")
+    return codes[name.upper()]
+
+
 def code_of_dtype(dtype: DType) -> int:
     """The element type that a dtype of devices is. Raises InvalidArgumentError for those that ONNX lacks."""
     for code, held in _ON_DEVICES.items():

@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from perfxapi import dtypes, nn
+from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
-from perfxapi.dtypes import DType
 from perfxapi.onnx.element_types import device_dtype
 from perfxapi.onnx.operators.activation import softmax
 from perfxapi.onnx.operators.shape import padded
@@ -176,84 +175,3 @@ def rotary_embedding(
         turned = px.concat([real, imaginary], axis=-1)
     result = px.concat([turned, rest], axis=-1) if size < int(heads.shape[-1]) else turned
     return join_heads(result) if x.ndim == 3 else result
-
-
-# ---- recurrences
-
-
-@operator("LinearAttention")
-def linear_attention(
-    node: OperatorNode,
-    query: Array,
-    key: Array,
-    value: Array,
-    state: Array | None = None,
-    decay: Array | None = None,
-    beta: Array | None = None,
-) -> tuple[Array, Array]:
-    """A state S of each head to which keys and values are added token by token; queries read it.
-
-    `update_rule` says how: S decays by exp(decay) ("gated"), and only what a value differs by from what S says already
-    is added ("delta").
-    """
-    rule, shared = node.attribute("update_rule", "gated_delta"), node.required("kv_num_heads")
-    heads = node.required("q_num_heads")
-    scale = node.attribute("scale", 0.0) or 1 / math.sqrt(int(query.shape[-1]) // heads)
-    queries, keys, values = split_heads(query, heads), split_heads(key, shared), split_heads(value, shared)
-    batch, _, length, width = (int(size) for size in keys.shape)
-    if state is None:
-        sizes = (batch, shared, width, int(values.shape[-1]))
-        state = px.zeros(sizes, dtype=query.dtype, device=node.device)
-    stored, kind = state.dtype, _accumulator(state)
-    state = px.astype(state, kind, copy=False)
-    forget = _per_key(decay, shared, kind) if rule.startswith("gated") and decay is not None else None
-    rate = _per_head(beta, kind) if "delta" in rule and beta is not None else None
-    grouped = px.astype(queries, kind, copy=False).reshape((batch, shared, heads // shared, length, width))
-    results = []
-    for turn in range(length):
-        k, v = (px.astype(x[:, :, turn], kind, copy=False) for x in (keys, values))
-        if forget is not None:
-            state = px.multiply(state, px.exp(forget[:, :, turn])[..., None])
-        if rate is not None:
-            told = px.matmul(k[:, :, None, :], state)[:, :, 0]
-            v = px.multiply(px.subtract(v, told), rate[:, :, turn])
-        state = px.add(state, px.multiply(k[..., None], v[:, :, None, :]))
-        results.append(px.matmul(grouped[:, :, :, turn], state))
-    stacked = px.multiply(px.stack(results, axis=3), scale)
-    whole = stacked.reshape((batch, heads, length, int(values.shape[-1])))
-    return px.astype(join_heads(whole), query.dtype, copy=False), px.astype(state, stored, copy=False)
-
-
-def _accumulator(x: Array) -> DType:
-    """The dtype in which sums of many elements are kept."""
-    return x.dtype if x.dtype is dtypes.float64 else dtypes.float32
-
-
-def _per_key(decay: Array, shared: int, kind: DType) -> Array:
-    """The logarithms of decays as [batch, heads, length, keys or 1]."""
-    return split_heads(px.astype(decay, kind, copy=False), shared)
-
-
-def _per_head(beta: Array, kind: DType) -> Array:
-    """Rates as [batch, heads or 1, length, 1]."""
-    return px.astype(beta, kind, copy=False).permute_dims((0, 2, 1))[..., None]
-
-
-@operator("CausalConvWithState")
-def causal_convolution(
-    node: OperatorNode, x: Array, weight: Array, bias: Array | None = None, state: Array | None = None
-) -> tuple[Array, Array]:
-    """Each channel's weighted sum of the current and the last elements, and the elements that the next call needs."""
-    size, length = int(weight.shape[2]), int(x.shape[2])
-    if state is None:
-        state = px.zeros((*x.shape[:2], size - 1), dtype=x.dtype, device=node.device)  # type: ignore[arg-type]
-    whole = px.concat([state, x], axis=2) if size > 1 else x
-    wide, taps = (px.astype(part, _accumulator(x), copy=False) for part in (whole, weight))
-    result = px.multiply(wide[:, :, :length], taps[:, 0, 0:1])
-    for tap in range(1, size):
-        result = px.add(result, px.multiply(wide[:, :, tap : tap + length], taps[:, 0, tap : tap + 1]))
-    if bias is not None:
-        result = px.add(result, px.astype(bias, result.dtype, copy=False)[:, None])
-    if node.attribute("activation", "none") != "none":
-        result = nn.silu(result)
-    return px.astype(result, x.dtype, copy=False), whole[:, :, int(whole.shape[2]) - size + 1 :]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from perfxapi import standard as px
 from perfxapi.array import Array
-from perfxapi.onnx.element_types import FLOAT8E8M0, STRING, code_of, device_dtype, host_dtype
-from perfxapi.onnx.registry import OperatorNode, Value, from_host, is_plain, known, operator, to_host
+from perfxapi.onnx.element_types import FLOAT8E8M0, STRING, code_of, code_of_name, device_dtype, host_dtype
+from perfxapi.onnx.registry import OperatorNode, Value, from_host, is_plain, known, operator
 
 
 def cast(value: Value, code: int, attributes: Mapping[str, Any] | None = None, device: Any = None) -> Value:
@@ -92,8 +92,9 @@ def _to_powers_of_two(source: npt.NDArray[Any], options: Mapping[str, Any]) -> n
 
 @operator("Cast")
 def cast_to(node: OperatorNode, x: Value) -> Value:
-    """The elements converted to the element type `to`."""
-    return cast(x, node.required("to"), node.attributes, node.device)
+    """The elements converted to the element type `to`, which before opset 6 is a name."""
+    to = node.required("to")
+    return cast(x, code_of_name(to) if isinstance(to, str) else to, node.attributes, node.device)
 
 
 @operator("CastLike")
@@ -108,6 +109,6 @@ def bit_cast(node: OperatorNode, x: Value) -> Value:
     code = node.required("to")
     target = device_dtype(code)
     if isinstance(x, Array) and target is not None:
-        whole = px.reshape(x, x.shape, copy=None)
-        return whole.viewed(whole.shape, whole.view.strides, whole.view.offset, target)
-    return from_host(to_host(known(x)).view(host_dtype(code)), node.device)
+        view = x.view
+        return x.viewed(view.shape, view.strides, view.offset, target)
+    return from_host(np.ascontiguousarray(known(x)).view(host_dtype(code)), node.device)

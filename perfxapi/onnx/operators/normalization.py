@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from perfxapi import dtypes
+from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.element_types import device_dtype
-from perfxapi.onnx.operators.shape import normalized
+from perfxapi.onnx.operators.shape import normalized, sizes_of
 from perfxapi.onnx.registry import OperatorNode, operator
 
 
@@ -34,14 +34,22 @@ def _stash(node: OperatorNode, x: Array) -> Array:
     return x if dtype is None or x.dtype is dtypes.float64 else px.astype(x, dtype, copy=False)
 
 
+def _is_fused(*operands: Array | None) -> bool:
+    """Whether one op computes a normalization of these operands as ONNX wants it rounded."""
+    return all(operand is None or operand.dtype is dtypes.float32 for operand in operands)
+
+
 @operator("LayerNormalization")
 def layer_normalization(
     node: OperatorNode, x: Array, scale: Array, bias: Array | None = None
-) -> tuple[Array, Array, Array]:
+) -> Array | tuple[Array, Array, Array]:
     """x with mean 0 and variance 1 over the axes from `axis` on, scaled and shifted; the mean; 1 over the deviation."""
-    axis = normalized(node.attribute("axis", -1), x.ndim)
+    axis, epsilon = normalized(node.attribute("axis", -1), x.ndim), node.attribute("epsilon", 1e-5)
+    if not (node.wants(1) or node.wants(2)) and _is_fused(x, scale, bias) and scale.shape == x.shape[axis:]:
+        whole: Array = nn.layer_norm(x, scale, bias, eps=epsilon)
+        return whole
     apart, average, variance = _centered(_stash(node, x), tuple(range(axis, x.ndim)))
-    inverse = _inverse_root(variance, node.attribute("epsilon", 1e-5))
+    inverse = _inverse_root(variance, epsilon)
     result = px.multiply(px.astype(px.multiply(apart, inverse), x.dtype, copy=False), scale)
     return (result if bias is None else px.add(result, bias)), average, inverse
 
@@ -49,10 +57,13 @@ def layer_normalization(
 @operator("RMSNormalization")
 def rms_normalization(node: OperatorNode, x: Array, scale: Array) -> Array:
     """x over its root mean square over the axes from `axis` on, scaled."""
-    axis = normalized(node.attribute("axis", -1), x.ndim)
+    axis, epsilon = normalized(node.attribute("axis", -1), x.ndim), node.attribute("epsilon", 1e-5)
+    if axis == x.ndim - 1 and _is_fused(x, scale) and scale.shape == x.shape[-1:]:
+        whole: Array = nn.rms_norm(x, scale, eps=epsilon)
+        return whole
     wide = _stash(node, x)
     squares = px.mean(px.multiply(wide, wide), axis=tuple(range(axis, x.ndim)), keepdims=True)
-    root = px.sqrt(px.add(squares, node.attribute("epsilon", 1e-5)))
+    root = px.sqrt(px.add(squares, epsilon))
     return px.multiply(px.astype(px.divide(wide, root), scale.dtype, copy=False), scale)
 
 
@@ -131,13 +142,9 @@ def mean_variance_normalization(node: OperatorNode, x: Array) -> Array:
 @operator("LRN")
 def local_response_normalization(node: OperatorNode, x: Array) -> Array:
     """x over a power of the sum of squares in neighboring channels (Krizhevsky et al. 2012)."""
-    size, channels = node.required("size"), int(x.shape[1])
-    before, after = (size - 1) // 2, math.ceil((size - 1) / 2)
-    squares = px.multiply(x, x)
-    sums = []
-    for channel in range(channels):
-        near = squares[:, max(0, channel - before) : channel + after + 1]
-        sums.append(px.sum(near, axis=1, keepdims=True, dtype=x.dtype))
-    factor = node.attribute("alpha", 1e-4) / size
-    base = px.add(px.multiply(px.concat(sums, axis=1), factor), node.attribute("bias", 1.0))
+    size, (batch, channels, *spatial) = node.required("size"), sizes_of(x)
+    squares = px.multiply(x, x).reshape((batch, 1, channels, math.prod(spatial)))
+    pads = ((size - 1) // 2, 0, size // 2, 0)
+    means = nn.pool(squares, mode="average", window=(size, 1), pads=pads, count_include_pad=1).reshape(x.shape)
+    base = px.add(px.multiply(means, node.attribute("alpha", 1e-4)), node.attribute("bias", 1.0))
     return px.divide(x, px.pow(base, node.attribute("beta", 0.75)))
