@@ -26,3 +26,14 @@ def with_tensor(tensor: onnx.TensorProto) -> onnx.ModelProto:
     made = model([helper.make_node("Add", ["x", "w"], ["y"])], [port("x", [2])], [port("y")])
     made.graph.initializer.append(tensor)
     return made
+
+
+def run_node(op: str, *inputs: Any, opset: int = 22, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
+    """The outputs of a model of one node (of one output: that alone) on the reference device."""
+    from perfxapi.onnx import Backend
+
+    names = [f"x{index}" if value is not None else "" for index, value in enumerate(inputs)]
+    node = helper.make_node(op, names, [f"y{index}" for index in range(outputs)], domain=domain, **attributes)
+    given = [value for value in inputs if value is not None]
+    found = Backend.run_node(node, given, "numpy", opset_version=opset)
+    return found[0] if outputs == 1 else found

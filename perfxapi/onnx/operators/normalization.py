@@ -7,6 +7,7 @@ import math
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.dims import Shape
 from perfxapi.onnx.element_types import device_dtype
 from perfxapi.onnx.operators.shape import normalized, sizes_of
 from perfxapi.onnx.registry import OperatorNode, operator
@@ -34,9 +35,10 @@ def _stash(node: OperatorNode, x: Array) -> Array:
     return x if dtype is None or x.dtype is dtypes.float64 else px.astype(x, dtype, copy=False)
 
 
-def _is_fused(*operands: Array | None) -> bool:
-    """Whether one op computes a normalization of these operands as ONNX wants it rounded."""
-    return all(operand is None or operand.dtype is dtypes.float32 for operand in operands)
+def _is_fused(sizes: Shape, x: Array, *parameters: Array | None) -> bool:
+    """Whether one op computes a normalization over the last axes, of these sizes, rounded as ONNX wants it."""
+    given = [parameter for parameter in parameters if parameter is not None]
+    return all(one.dtype is dtypes.float32 for one in (x, *given)) and all(one.shape == sizes for one in given)
 
 
 @operator("LayerNormalization")
@@ -45,7 +47,7 @@ def layer_normalization(
 ) -> Array | tuple[Array, Array, Array]:
     """x with mean 0 and variance 1 over the axes from `axis` on, scaled and shifted; the mean; 1 over the deviation."""
     axis, epsilon = normalized(node.attribute("axis", -1), x.ndim), node.attribute("epsilon", 1e-5)
-    if not (node.wants(1) or node.wants(2)) and _is_fused(x, scale, bias) and scale.shape == x.shape[axis:]:
+    if not (node.wants(1) or node.wants(2)) and _is_fused(x.shape[axis:], x, scale, bias):
         whole: Array = nn.layer_norm(x, scale, bias, eps=epsilon)
         return whole
     apart, average, variance = _centered(_stash(node, x), tuple(range(axis, x.ndim)))
@@ -58,7 +60,7 @@ def layer_normalization(
 def rms_normalization(node: OperatorNode, x: Array, scale: Array) -> Array:
     """x over its root mean square over the axes from `axis` on, scaled."""
     axis, epsilon = normalized(node.attribute("axis", -1), x.ndim), node.attribute("epsilon", 1e-5)
-    if axis == x.ndim - 1 and _is_fused(x, scale) and scale.shape == x.shape[-1:]:
+    if axis == x.ndim - 1 and _is_fused(x.shape[axis:], x, scale):
         whole: Array = nn.rms_norm(x, scale, eps=epsilon)
         return whole
     wide = _stash(node, x)

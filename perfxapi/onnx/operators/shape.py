@@ -157,12 +157,15 @@ def slice_axes(
 
 
 def _slice(start: int, end: int, step: int, size: int) -> slice:
-    """A slice as Python takes it: going down, an end before the first element is None."""
+    """A slice as Python takes it: going down, an end before the first element is None.
+
+    Unlike Python's, a start before the first element is that element in both directions.
+    """
     start = start + size if start < 0 else start
     end = end + size if end < 0 else end
     if step > 0:
         return slice(min(max(start, 0), size), min(max(end, 0), size), step)
-    start, end = min(max(start, -1), size - 1), min(max(end, -1), size - 1)
+    start, end = min(max(start, 0), size - 1), min(max(end, -1), size - 1)
     if start <= end:
         return slice(0, 0)
     return slice(start, None if end < 0 else end, step)
