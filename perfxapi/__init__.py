@@ -1,6 +1,6 @@
 """PerfXAPI: one op API over many kinds of hardware. Backends are plugins; fallback is by operator and never silent."""
 
-from perfxapi import errors, graph, nn, ops, standard
+from perfxapi import errors, graph, nn, ops, random, standard
 from perfxapi import plugins as plugins
 from perfxapi.array import Array, apply
 from perfxapi.creation import constant, state
@@ -115,6 +115,7 @@ __all__ = [
     "q6_k",
     "q8_0",
     "q8_k",
+    "random",
     "reset_explain",
     "set_num_threads",
     "settings",

@@ -7,6 +7,7 @@
 #include "perfx/kernels/logits.hpp"
 #include "perfx/kernels/norm.hpp"
 #include "perfx/kernels/paged_attention.hpp"
+#include "perfx/kernels/random_bits.hpp"
 #include "perfx/kernels/rope.hpp"
 #include "perfx/kernels/rows.hpp"
 #include "perfx/kernels/sample.hpp"
@@ -32,6 +33,7 @@ static const PxKernel kGeneralKernels[] = {
     {"exp", accepts_unary, nullptr, run_unary<exp>},
     {"sigmoid", accepts_unary, nullptr, run_unary<sigmoid>},
     {"softcap", accepts_softcap, nullptr, run_softcap},
+    {"random_bits", accepts_random_bits, nullptr, run_random_bits},
     {"take_rows", accepts_take_rows, nullptr, run_take_rows},
     {"softmax", accepts_softmax, softmax_workspace, run_softmax<false>},
     {"log_softmax", accepts_softmax, softmax_workspace, run_softmax<true>},
