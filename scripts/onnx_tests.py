@@ -217,7 +217,7 @@ import perfxapi as px
 import perfxapi.onnx
 
 model = perfxapi.onnx.load("model.onnx", device="auto")
-outputs = model(image)                      # by position or name; outputs are Arrays by name
+outputs = model(image)  # by position or name; outputs are Arrays by name
 
 perfxapi.onnx.save(lambda x: px.tanh(x @ weights), "made.onnx", {"x": px.TensorSpec((px.Dim("n"), 64), px.float32)})
 ```
