@@ -17,7 +17,7 @@ from perfxapi.device import Device
 from perfxapi.dims import Shape, Size, product
 from perfxapi.dispatch import call_op
 from perfxapi.dtypes import DType, complex_of, dtype_of
-from perfxapi.errors import InvalidArgumentError, InvalidDTypeError, TraceError
+from perfxapi.errors import InvalidArgumentError, InvalidDTypeError, NoLengthError, TraceError
 from perfxapi.indexing import MAX_NDIM, complete_shape, index_view, reshaped_strides
 from perfxapi.memory import HOST, Buffer, Layout, View
 from perfxapi.ops.spec import ALL_KINDS, FLOATS, INTEGERS, NUMBERS, REALS, OpSpec, op_spec
@@ -241,7 +241,7 @@ class Array:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise InvalidArgumentError("an array of 0 dimensions has no length")
+            raise NoLengthError("an array of 0 dimensions has no length")
         return int(self.shape[0])
 
     def __iter__(self) -> Iterator[Array]:

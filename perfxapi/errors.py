@@ -21,6 +21,10 @@ class InvalidIndexError(InvalidArgumentError, IndexError):
     """An index or an axis that the array does not have."""
 
 
+class NoLengthError(InvalidArgumentError, TypeError):
+    """An array of no dimensions where a sequence is wanted: it has no length and cannot be iterated over."""
+
+
 class ExchangeError(PerfXError, BufferError):
     """Memory that cannot be handed over by DLPack: of another device, of a dtype that DLPack lacks, or read-only."""
 

@@ -94,7 +94,13 @@ def page() -> str:
     lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
     examples = sorted({counts["examples"] for found in results.values() for counts in found.values()})
     note = f"Examples for each test: {', '.join(map(str, examples))}. What is skipped, the suite itself leaves out."
-    return "\n".join([TEXT, note, "", *lines, ""])
+    return "\n".join([TEXT, note, "", *lines, "", _section_on_libraries()])
+
+
+def _section_on_libraries() -> str:
+    """What the page says of libraries, as it stands: tests/interop checks it."""
+    _, heading, rest = PAGE.read_text(encoding="utf-8").partition("## Libraries on the standard")
+    return heading + rest
 
 
 def _cells(found: dict[str, Counts], devices: Sequence[str]) -> list[str]:

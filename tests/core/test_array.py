@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from simulated import SPACE, SimulatedBackend
 
 import perfxapi as px
-from perfxapi.errors import InvalidArgumentError, TraceError, UnknownNameError
+from perfxapi.errors import InvalidArgumentError, NoLengthError, TraceError, UnknownNameError
 from perfxapi.quantization import quantize
 
 Values = np.ndarray[Any, Any]
@@ -87,8 +87,9 @@ def test_zero_dimensions() -> None:
     assert int(scalar) == 2
     assert np.asarray(scalar + scalar).shape == ()
     assert scalar[None, ...].shape == (1,)
-    with pytest.raises(InvalidArgumentError, match="has no length"):
+    with pytest.raises(NoLengthError, match="has no length"):
         len(scalar)
+    assert not np.iterable(scalar)  # as libraries ask: a TypeError says no
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5), (2, 0, 4)])

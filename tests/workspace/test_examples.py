@@ -34,6 +34,13 @@ def test_graph_example_runs_every_size_and_fuses() -> None:
     assert "gated_linear" in text
 
 
+def test_array_api_example_tells_the_machines_apart() -> None:
+    text = output_of(["examples/array_api.py"])
+    assert "points (400, 2) on cpu:0, groups on cpu:0" in text
+    assert "told apart: 100.0%" in text
+    assert re.search(r"on cpu:0: .*\bmatmul x \d+", text)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
 def test_custom_op_example_is_verified_and_part_of_the_plan(tmp_path: Path) -> None:
     check_custom_op(output_of(["examples/custom_op.py"], PERFXAPI_KERNEL_FOLDER=str(tmp_path)))
