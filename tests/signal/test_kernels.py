@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from parity import signal
+from parity import REAL_DTYPES, assert_near, signal, wide
 
 import perfxapi as px
 import perfxapi_plugin_signal as ours
@@ -19,7 +20,8 @@ from perfxapi.testing import conformance_tests
 from perfxapi_plugin_signal import plugin
 from perfxapi_plugin_signal.ops import SPECS
 
-test_kernels = conformance_tests("signal", ops=tuple(spec.name for spec in SPECS))
+OPS = (*(spec.name for spec in SPECS), "rfft", "irfft")
+test_kernels = conformance_tests("signal", ops=OPS)
 VARIANTS = NativeLibrary(plugin.LIBRARY).supported_variants()
 
 
@@ -43,6 +45,35 @@ def test_all_instruction_sets_compute_the_same_bits(variant: str) -> None:
     for spec in SPECS:
         for sample in spec.samples():
             assert run(best, spec, sample) == run(other, spec, sample), (spec.name, sample.label)
+    for size in (2, 8, 256):
+        for name, x in (("rfft", signal((19, size))), ("irfft", signal((19, size // 2 + 1), "complex64"))):
+            sample = px.ops.Sample((x,), {"axis": 1, **({"n": size} if name == "irfft" else {})})
+            assert run(best, px.ops.op_spec(name), sample) == run(other, px.ops.op_spec(name), sample), (name, size)
+
+
+@pytest.mark.parametrize("norm", ["backward", "ortho", "forward"])
+@pytest.mark.parametrize("dtype", REAL_DTYPES)
+def test_transforms_of_powers_of_two(dtype: str, norm: Literal["backward", "ortho", "forward"]) -> None:
+    for size in (2, 4, 8, 16, 32, 512, 1024, 4096):
+        for rows in (1, 5, 37):
+            x = signal((rows, size), dtype)
+            got = px.fft.rfft(px.asarray(x, device="cpu"), norm=norm)
+            expected = np.fft.rfft(wide(x), norm=norm)
+            assert_near(got, expected, {"float32": 3e-7, "float64": 1e-15}[dtype] * np.log2(size))
+            assert_near(px.fft.irfft(got, norm=norm), x, {"float32": 5e-7, "float64": 1e-15}[dtype] * np.log2(size))
+    assert {row.ran_on for row in px.explain().rows if row.op in ("rfft", "irfft")} == {"signal on cpu:0"}
+
+
+def test_the_inverse_leaves_the_imaginary_part_of_real_bins_out() -> None:
+    x = signal((3, 33), "complex64")
+    assert_near(px.fft.irfft(px.asarray(x, device="cpu")), np.fft.irfft(wide(x)), 1e-6)
+
+
+def test_a_transforms_bits_do_not_depend_on_the_rows_beside_it() -> None:
+    x = signal((37, 512), "float32")
+    whole = np.asarray(px.fft.rfft(px.asarray(x, device="cpu")))
+    for row in (0, 15, 36):
+        np.testing.assert_array_equal(np.asarray(px.fft.rfft(px.asarray(x[row], device="cpu"))), whole[row])
 
 
 def test_kernels_run_on_the_cpu_without_fallback() -> None:

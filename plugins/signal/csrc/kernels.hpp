@@ -2,6 +2,7 @@
 #ifndef PERFX_SIGNAL_KERNELS_HPP
 #define PERFX_SIGNAL_KERNELS_HPP
 
+#include "fourier.hpp"
 #include "kernel_tables.hpp"
 #include "polyphase.hpp"
 #include "recurrence.hpp"
@@ -10,7 +11,9 @@ namespace perfx {
 namespace PERFX_VARIANT {
 
 constexpr PxKernel kKernels[] = {
+    {"irfft", accepts_irfft, workspace_irfft, run_irfft},
     {"lfilter", accepts_lfilter, workspace_lfilter, run_lfilter},
+    {"rfft", accepts_rfft, workspace_rfft, run_rfft},
     {"sosfilt", accepts_sosfilt, workspace_sosfilt, run_sosfilt},
     {"upfirdn", accepts_upfirdn, workspace_upfirdn, run_upfirdn},
 };

@@ -1,9 +1,9 @@
 /* Recursive filters, lfilter and sosfilt, in transposed direct form II: as many rows of the signal at once as a vector
- * has lanes.
+ * has lanes, and a row that is left alone by numbers instead of vectors, in the same order.
  *
- * A row alone fills one lane and leaves the others idle: what limits a recurrence is the latency of one step, so that
- * costs no time, and a row's result is the same bits whatever stands beside it. Signals of float32 are filtered in
- * float64 and rounded once, for the poles of a narrow filter lie nearer to the unit circle than float32 can tell.
+ * What limits a recurrence is the latency of one step, so lanes that are idle cost no time, and a row's result is the
+ * same bits whatever stands beside it. Signals of float32 are filtered in float64 and rounded once, for the poles of a
+ * narrow filter lie nearer to the unit circle than float32 can tell.
  */
 #ifndef PERFX_SIGNAL_RECURRENCE_HPP
 #define PERFX_SIGNAL_RECURRENCE_HPP
@@ -13,37 +13,44 @@
 namespace perfx {
 namespace PERFX_VARIANT {
 
-constexpr int kRowsAtOnce = kLanes<double>;
+constexpr int kMaxRows = kLanes<double>;
 constexpr int kStepsAtOnce = 128; /* of a block: up to 8 KiB for each part of the numbers */
 
-/* A number in each lane, as the filters compute with it: real, or complex. */
+/* Numbers as the filters compute with them, one for each row: real, or complex. `Lanes` is a vector, or a number. */
+template <class Lanes>
 struct Real {
-  static constexpr int kParts = 1;
-  static Real read(const double* p) { return {load(p)}; }
-  static Real same(const double* p) { return {spread(*p)}; }
+  static constexpr int kRows = sizeof(Lanes) / sizeof(double), kParts = 1;
+  static Real read(const double* p) { return {load_as<Lanes>(p)}; }
+  static Real same(const double* p) { return {spread_as<Lanes>(*p)}; }
   void write(double* p) const { store(p, re); }
-  Doubles re;
+  Lanes re;
 };
-inline Real multiply_add(Real a, Real b, Real c) { return {fused(a.re, b.re, c.re)}; }
+template <class Lanes>
+inline Real<Lanes> multiply_add(Real<Lanes> a, Real<Lanes> b, Real<Lanes> c) {
+  return {fused(a.re, b.re, c.re)};
+}
 
+template <class Lanes>
 struct Complex {
-  static constexpr int kParts = 2;
-  static Complex read(const double* p) { return {load(p), load(p + kRowsAtOnce)}; }
-  static Complex same(const double* p) { return {spread(p[0]), spread(p[1])}; }
+  static constexpr int kRows = sizeof(Lanes) / sizeof(double), kParts = 2;
+  static Complex read(const double* p) { return {load_as<Lanes>(p), load_as<Lanes>(p + kRows)}; }
+  static Complex same(const double* p) { return {spread_as<Lanes>(p[0]), spread_as<Lanes>(p[1])}; }
   void write(double* p) const {
     store(p, re);
-    store(p + kRowsAtOnce, im);
+    store(p + kRows, im);
   }
-  Doubles re, im;
+  Lanes re, im;
 };
-inline Complex multiply_add(Complex a, Complex b, Complex c) {
+template <class Lanes>
+inline Complex<Lanes> multiply_add(Complex<Lanes> a, Complex<Lanes> b, Complex<Lanes> c) {
   return {fused(a.re, b.re, fused(-a.im, b.im, c.re)), fused(a.re, b.im, fused(a.im, b.re, c.im))};
 }
 
-/* As many rows of an operand, from one on. */
-template <class T, int kParts>
+/* As many rows of an operand as a Number has, or fewer at the end, from one on. */
+template <class T, class Number>
 struct RowGroup {
-  RowGroup(const Rows& all, int64_t first) : step(all.step), count(int(smaller(kRowsAtOnce, all.count - first))) {
+  static constexpr int kRows = Number::kRows, kParts = Number::kParts;
+  RowGroup(const Rows& all, int64_t first) : step(all.step), count(int(smaller(kRows, all.count - first))) {
     for (int lane = 0; lane < count; ++lane) row[lane] = all.begin(first + lane);
   }
   T* at(int lane, int64_t index) const { return reinterpret_cast<T*>(row[lane] + index * step); }
@@ -51,48 +58,68 @@ struct RowGroup {
   void read(int64_t from, int64_t steps, double* block) const {
     for (int lane = 0; lane < count; ++lane) {
       for (int64_t t = 0; t < steps; ++t) {
-        for (int part = 0; part < kParts; ++part)
-          block[(t * kParts + part) * kRowsAtOnce + lane] = at(lane, from + t)[part];
+        const T* item = at(lane, from + t);
+        for (int part = 0; part < kParts; ++part) block[(t * kParts + part) * kRows + lane] = item[part];
       }
     }
   }
   void write(int64_t from, int64_t steps, const double* block) const {
     for (int lane = 0; lane < count; ++lane) {
       for (int64_t t = 0; t < steps; ++t) {
-        for (int part = 0; part < kParts; ++part)
-          at(lane, from + t)[part] = T(block[(t * kParts + part) * kRowsAtOnce + lane]);
+        T* item = at(lane, from + t);
+        for (int part = 0; part < kParts; ++part) item[part] = T(block[(t * kParts + part) * kRows + lane]);
       }
     }
   }
   int64_t step;
   int count;
-  char* row[kRowsAtOnce];
+  char* row[kRows];
 };
 
-/* Filters x into y, a group of rows after another. `filter(block, steps, state)` filters a block in place; the state
- * has `width` items for each row and is what zi says at first and zf at last. */
-template <class T, int kParts, class Filter>
-void filter_rows(const PxCall* call, const PxThread* thread, int zi, int64_t width, double* state, Filter filter) {
-  const PxTensor* results = call->operands + call->num_inputs;
-  const Rows x = last_axis(call->operands[0]), y = last_axis(results[0]);
-  const Rows before = dense_rows(call->operands[zi], x.count, width), after = dense_rows(results[1], x.count, width);
-  const int64_t size = call->operands[0].shape[call->operands[0].ndim - 1];
-  const PxRange part = perfx_share((x.count + kRowsAtOnce - 1) / kRowsAtOnce, 1, thread);
-  alignas(64) double block[kStepsAtOnce * kParts * kRowsAtOnce] = {};
-  for (int64_t group = part.begin; group < part.end; ++group) {
-    const RowGroup<T, kParts> from(x, group * kRowsAtOnce), to(y, group * kRowsAtOnce);
-    const RowGroup<double, kParts> old(before, group * kRowsAtOnce), last(after, group * kRowsAtOnce);
-    memset(state, 0, size_t(width * kParts * kRowsAtOnce) * sizeof(double));
-    old.read(0, width, state);
+/* What all rows are filtered from and to. A state has `width` items for each row: what zi says at first, and at last
+ * zf. */
+struct Filtering {
+  Filtering(const PxCall* call, int zi, int64_t items)
+      : x(last_axis(call->operands[0])),
+        y(last_axis(call->operands[call->num_inputs])),
+        before(dense_rows(call->operands[zi], x.count, items)),
+        after(dense_rows(call->operands[call->num_inputs + 1], x.count, items)),
+        width(items),
+        size(call->operands[0].shape[call->operands[0].ndim - 1]) {}
+
+  /* Filters the rows of a group. `filter(block, steps, state)` filters a block of all of them in place. */
+  template <class T, class Number, class Filter>
+  void run(int64_t first, double* state, Filter filter) const {
+    alignas(64) double block[kStepsAtOnce * Number::kParts * Number::kRows] = {};
+    const RowGroup<T, Number> from(x, first), to(y, first);
+    memset(state, 0, size_t((width + 1) * Number::kParts * Number::kRows) * sizeof(double));
+    RowGroup<double, Number>(before, first).read(0, width, state);
     for (int64_t begin = 0; begin < size; begin += kStepsAtOnce) {
       const int64_t steps = smaller(kStepsAtOnce, size - begin);
       from.read(begin, steps, block);
       filter(block, steps, state);
       to.write(begin, steps, block);
     }
-    last.write(0, width, state);
+    RowGroup<double, Number>(after, first).write(0, width, state);
   }
-}
+
+  /* Calls together(first) for groups of rows, and alone(first) for a row that is the last and alone. */
+  template <class Together, class Alone>
+  void each_group(const PxThread* thread, Together together, Alone alone) const {
+    const PxRange part = perfx_share((x.count + kMaxRows - 1) / kMaxRows, 1, thread);
+    for (int64_t group = part.begin; group < part.end; ++group) {
+      const int64_t first = group * kMaxRows;
+      if (x.count - first == 1) {
+        alone(first);
+      } else {
+        together(first);
+      }
+    }
+  }
+
+  Rows x, y, before, after;
+  int64_t width, size;
+};
 
 /* ---- lfilter: x, b, a, zi -> y, zf */
 
@@ -103,7 +130,7 @@ struct Coefficients {
 /* A filter of an order known to the compiler: its state stays in registers. */
 template <class Number, int kOrder>
 void filter_in_registers(Coefficients c, double* block, int64_t steps, double* state) {
-  constexpr int kWidth = Number::kParts * kRowsAtOnce, kParts = Number::kParts;
+  constexpr int kWidth = Number::kParts * Number::kRows, kParts = Number::kParts;
   Number z[kOrder + 1], b[kOrder + 1], minus_a[kOrder + 1];
   PERFX_UNROLLED for (int k = 0; k <= kOrder; ++k) {
     z[k] = k < kOrder ? Number::read(state + k * kWidth) : Number{};
@@ -124,7 +151,7 @@ void filter_in_registers(Coefficients c, double* block, int64_t steps, double* s
 /* The same in the same order for any order; `state` has room for one item more, which is 0. */
 template <class Number>
 void filter_in_memory(Coefficients c, int64_t order, double* block, int64_t steps, double* state) {
-  constexpr int kWidth = Number::kParts * kRowsAtOnce, kParts = Number::kParts;
+  constexpr int kWidth = Number::kParts * Number::kRows, kParts = Number::kParts;
   for (int64_t t = 0; t < steps; ++t) {
     const Number x = Number::read(block + t * kWidth);
     const Number y = multiply_add(Number::same(c.b), x, Number::read(state));
@@ -176,16 +203,15 @@ inline int32_t accepts_lfilter(const PxCall* call) {
 }
 
 /* For each thread the state; the coefficients, which all read, stand first. */
-inline int64_t state_items(int64_t width) { return (width + 1) * 2 * kRowsAtOnce; }
+inline int64_t state_items(int64_t width) { return (width + 1) * 2 * kMaxRows; }
 inline int64_t workspace_lfilter(const PxCall* call, int32_t num_threads) {
   const int64_t order = order_of(call);
   return num_threads * (state_items(order) + 4 * (order + 1)) * int64_t(sizeof(double));
 }
 
 /* b and -a, both divided by a[0] and filled up with zeros. */
-template <class Number>
+template <int kParts>
 Coefficients normalized(const PxCall* call, double* memory) {
-  constexpr int kParts = Number::kParts;
   const int64_t count = order_of(call) + 1;
   const PxTensor* given = call->operands + 1;
   const double* a = static_cast<const double*>(given[1].data);
@@ -208,15 +234,24 @@ Coefficients normalized(const PxCall* call, double* memory) {
   return {memory, memory + count * kParts};
 }
 
-template <class T, class Number>
+template <class T, template <class> class Number>
 void run_lfilter_of(const PxCall* call, const PxThread* thread) {
   const int64_t order = order_of(call), size = state_items(order) + 4 * (order + 1);
   double* memory = static_cast<double*>(call->workspace) + thread->index * size;
-  const Coefficients c = normalized<Number>(call, memory + state_items(order));
-  memset(memory, 0, size_t(state_items(order)) * sizeof(double));
-  filter_rows<T, Number::kParts>(call, thread, 3, order, memory, [&](double* block, int64_t steps, double* state) {
-    filter_block<Number>(c, order, block, steps, state);
-  });
+  const Coefficients c = normalized<Number<double>::kParts>(call, memory + state_items(order));
+  const Filtering filtering(call, 3, order);
+  filtering.each_group(
+      thread,
+      [&](int64_t first) {
+        filtering.run<T, Number<Doubles>>(first, memory, [&](double* block, int64_t steps, double* state) {
+          filter_block<Number<Doubles>>(c, order, block, steps, state);
+        });
+      },
+      [&](int64_t first) {
+        filtering.run<T, Number<double>>(first, memory, [&](double* block, int64_t steps, double* state) {
+          filter_block<Number<double>>(c, order, block, steps, state);
+        });
+      });
 }
 
 inline int32_t run_lfilter(const PxCall* call, const PxThread* thread) {
@@ -239,40 +274,52 @@ inline int32_t run_lfilter(const PxCall* call, const PxThread* thread) {
 /* ---- sosfilt: x, sos, zi -> y, zf */
 
 /* A section of second order and its state. */
+template <class Lanes>
 struct Section {
+  static constexpr int kRows = Real<Lanes>::kRows;
   Section() = default;
   Section(const double* c, const double* state)
-      : b0(spread(c[0])),
-        b1(spread(c[1])),
-        b2(spread(c[2])),
-        minus_a1(spread(-c[4])),
-        minus_a2(spread(-c[5])),
-        z0(load(state)),
-        z1(load(state + kRowsAtOnce)) {}
-  Doubles step(Doubles x) {
-    const Doubles y = fused(b0, x, z0);
+      : b0(spread_as<Lanes>(c[0])),
+        b1(spread_as<Lanes>(c[1])),
+        b2(spread_as<Lanes>(c[2])),
+        minus_a1(spread_as<Lanes>(-c[4])),
+        minus_a2(spread_as<Lanes>(-c[5])),
+        z0(load_as<Lanes>(state)),
+        z1(load_as<Lanes>(state + kRows)) {}
+  Lanes step(Lanes x) {
+    const Lanes y = fused(b0, x, z0);
     z0 = fused(minus_a1, y, fused(b1, x, z1));
     z1 = fused(minus_a2, y, b2 * x);
     return y;
   }
   void write(double* state) const {
     store(state, z0);
-    store(state + kRowsAtOnce, z1);
+    store(state + kRows, z1);
   }
-  Doubles b0, b1, b2, minus_a1, minus_a2, z0, z1;
+  Lanes b0, b1, b2, minus_a1, minus_a2, z0, z1;
 };
 
 /* Sections that follow each other, for a block: their states stay in registers. */
-template <int kCount>
+template <class Lanes, int kCount>
 void filter_sections(const double* sos, double* block, int64_t steps, double* state) {
-  Section section[kCount];
-  PERFX_UNROLLED for (int s = 0; s < kCount; ++s) section[s] = Section(sos + 6 * s, state + 2 * s * kRowsAtOnce);
+  constexpr int kRows = Real<Lanes>::kRows;
+  Section<Lanes> section[kCount];
+  PERFX_UNROLLED for (int s = 0; s < kCount; ++s) section[s] = Section<Lanes>(sos + 6 * s, state + 2 * s * kRows);
   for (int64_t t = 0; t < steps; ++t) {
-    Doubles x = load(block + t * kRowsAtOnce);
+    Lanes x = load_as<Lanes>(block + t * kRows);
     PERFX_UNROLLED for (int s = 0; s < kCount; ++s) x = section[s].step(x);
-    store(block + t * kRowsAtOnce, x);
+    store(block + t * kRows, x);
   }
-  PERFX_UNROLLED for (int s = 0; s < kCount; ++s) section[s].write(state + 2 * s * kRowsAtOnce);
+  PERFX_UNROLLED for (int s = 0; s < kCount; ++s) section[s].write(state + 2 * s * kRows);
+}
+
+template <class Lanes>
+void filter_cascade(const double* sos, int64_t count, double* block, int64_t steps, double* state) {
+  constexpr int kStates = 2 * Real<Lanes>::kRows;
+  int64_t s = 0;
+  for (; s + 4 <= count; s += 4) filter_sections<Lanes, 4>(sos + 6 * s, block, steps, state + s * kStates);
+  for (; s + 2 <= count; s += 2) filter_sections<Lanes, 2>(sos + 6 * s, block, steps, state + s * kStates);
+  if (s < count) filter_sections<Lanes, 1>(sos + 6 * s, block, steps, state + s * kStates);
 }
 
 inline int32_t accepts_sosfilt(const PxCall* call) {
@@ -294,12 +341,19 @@ void run_sosfilt_of(const PxCall* call, const PxThread* thread) {
   const double* sos = static_cast<const double*>(call->operands[1].data);
   const int64_t count = call->operands[1].shape[0];
   double* memory = static_cast<double*>(call->workspace) + thread->index * state_items(2 * count);
-  filter_rows<T, 1>(call, thread, 2, 2 * count, memory, [&](double* block, int64_t steps, double* state) {
-    int64_t s = 0;
-    for (; s + 4 <= count; s += 4) filter_sections<4>(sos + 6 * s, block, steps, state + 2 * s * kRowsAtOnce);
-    for (; s + 2 <= count; s += 2) filter_sections<2>(sos + 6 * s, block, steps, state + 2 * s * kRowsAtOnce);
-    if (s < count) filter_sections<1>(sos + 6 * s, block, steps, state + 2 * s * kRowsAtOnce);
-  });
+  const Filtering filtering(call, 2, 2 * count);
+  filtering.each_group(
+      thread,
+      [&](int64_t first) {
+        filtering.run<T, Real<Doubles>>(first, memory, [&](double* block, int64_t steps, double* state) {
+          filter_cascade<Doubles>(sos, count, block, steps, state);
+        });
+      },
+      [&](int64_t first) {
+        filtering.run<T, Real<double>>(first, memory, [&](double* block, int64_t steps, double* state) {
+          filter_cascade<double>(sos, count, block, steps, state);
+        });
+      });
 }
 
 inline int32_t run_sosfilt(const PxCall* call, const PxThread* thread) {

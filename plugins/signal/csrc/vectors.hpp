@@ -48,20 +48,28 @@ struct VectorOf<double> {
 template <class T>
 constexpr int kLanes = kVectorBytes / int(sizeof(T));
 
-template <class T>
-inline typename VectorOf<T>::Type load(const T* p) {
-  typename VectorOf<T>::Type x;
+template <class Vector, class T>
+inline Vector load_as(const T* p) {
+  Vector x;
   memcpy(&x, p, sizeof(x));
   return x;
+}
+template <class T>
+inline typename VectorOf<T>::Type load(const T* p) {
+  return load_as<typename VectorOf<T>::Type>(p);
 }
 template <class Vector, class T>
 inline void store(T* p, Vector x) {
   memcpy(p, &x, sizeof(x));
 }
 /* All lanes the same; less zero, not plus zero, which would turn -0 into 0. */
+template <class Vector, class T>
+inline Vector spread_as(T x) {
+  return x - Vector{};
+}
 template <class T>
 inline typename VectorOf<T>::Type spread(T x) {
-  return x - typename VectorOf<T>::Type{};
+  return spread_as<typename VectorOf<T>::Type>(x);
 }
 
 /* a * b + c, rounded once. */
@@ -92,6 +100,7 @@ inline Doubles fused(Doubles a, Doubles b, Doubles c) {
   return c;
 }
 #endif
+inline double fused(double a, double b, double c) { return fma(a, b, c); }
 
 }  // namespace PERFX_VARIANT
 }  // namespace perfx
