@@ -12,6 +12,6 @@ y = px.nn.rms_norm(x, weight, eps=1e-6)
 print(y.shape, y.dtype, y.device)
 
 # An op that a device lacks falls back, by itself and never silently.
-integers = px.asarray(np.arange(6, dtype=np.int64))
-print(np.asarray(integers + integers))
+pulse = px.asarray(np.asarray([1, 0, 0, 0], np.complex64))
+print(np.asarray(px.fft.fft(pulse)))
 print(px.explain())

@@ -56,6 +56,15 @@ def test_convolve_refuses(operands: Any, words: str) -> None:
         ours.convolve(*operands)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_long_vectors_are_convolved_piece_by_piece(dtype: str) -> None:
+    for long, short in ((16_384, 1), (20_000, 129), (30_001, 1024)):
+        a, b = signal(long, dtype), signal(short, dtype, seed=1)
+        expected = scipy.signal.fftconvolve(wide(a), wide(b))
+        assert_equals(ours.convolve(a, b, method="fft"), expected, dtype)
+        assert_equals(ours.convolve(b, a, method="fft"), expected, dtype)
+
+
 def test_quick_lengths() -> None:
     for count in (*range(1, 200), 1021, 65537, 1_000_128):
         assert quick_length(count) == scipy.fft.next_fast_len(count, real=True)

@@ -107,6 +107,18 @@ def sizes_of(x: Array) -> tuple[int, ...]:
     return tuple(int(size) for size in x.shape)
 
 
+def overlapped(frames: Array, hop: int) -> Array:
+    """The sum of segments, [..., segments, samples], each of which begins `hop` samples after the one before it."""
+    count, size = sizes_of(frames)[-2:]
+    pieces = -(-size // hop)
+    frames = padded(frames, 0, pieces * hop - size)
+    total = zeros_like(frames[..., 0], count + pieces - 1, hop)
+    for piece in range(pieces):
+        part = (..., slice(piece, piece + count), slice(None))
+        total[part] = total[part] + frames[..., piece * hop : (piece + 1) * hop]
+    return total.reshape((*sizes_of(total)[:-2], -1))[..., : (count - 1) * hop + size]
+
+
 def one_of(name: str, argument: str, value: Any, choices: Sequence[Any]) -> None:
     """Raises InvalidArgumentError unless a value is one of the choices."""
     if value not in choices:

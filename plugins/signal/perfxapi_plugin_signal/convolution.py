@@ -10,13 +10,15 @@ import numpy as np
 import perfxapi as px
 from perfxapi import Array
 from perfxapi.errors import InvalidArgumentError
-from perfxapi_plugin_signal.arrays import as_signal, is_complex, one_of
+from perfxapi_plugin_signal.arrays import as_signal, is_complex, one_of, overlapped, padded
 from perfxapi_plugin_signal.polyphase import polyphase
 
 Mode = Literal["full", "same", "valid"]
 Method = Literal["auto", "direct", "fft"]
 _FFT_COST = 24.0
 """What a point of a transform costs for each doubling of its length, in multiplications of the direct method."""
+_BLOCK = 4096
+"""The length of the transforms of a long vector's pieces."""
 _CALL_COST = 1e6
 """What one call of the direct method costs, in its multiplications: it makes one for each row of the kernel."""
 
@@ -93,6 +95,8 @@ def _direct(first: Array, second: Array) -> Array:
 
 def _by_transforms(first: Array, second: Array, sizes: list[tuple[int, int]]) -> Array:
     """The product of the transforms, padded to lengths that are quick to transform."""
+    if first.ndim == 1 and min(sizes[0]) <= _BLOCK // 4 and max(sizes[0]) >= 4 * _BLOCK:
+        return _by_pieces(*((first, second) if sizes[0][0] >= sizes[0][1] else (second, first)))
     axes = tuple(range(first.ndim))
     lengths = tuple(quick_length(a + b - 1) for a, b in sizes)
     if is_complex(first):
@@ -100,6 +104,19 @@ def _by_transforms(first: Array, second: Array, sizes: list[tuple[int, int]]) ->
         return px.fft.ifftn(product, s=lengths, axes=axes)
     product = px.fft.rfftn(first, s=lengths, axes=axes) * px.fft.rfftn(second, s=lengths, axes=axes)
     return px.fft.irfftn(product, s=lengths, axes=axes)
+
+
+def _by_pieces(x: Array, h: Array) -> Array:
+    """A long vector with a short one: piece by piece, what of each reaches into the next is added (Stockham, 1966)."""
+    size, taps = int(x.shape[0]), int(h.shape[0])
+    hop = _BLOCK - taps + 1
+    count = -(-size // hop)
+    pieces = padded(x, 0, count * hop - size).reshape(count, hop)
+    if is_complex(x):
+        parts = px.fft.ifft(px.fft.fft(pieces, n=_BLOCK) * px.fft.fft(h, n=_BLOCK))
+    else:
+        parts = px.fft.irfft(px.fft.rfft(pieces, n=_BLOCK) * px.fft.rfft(h, n=_BLOCK))
+    return overlapped(parts, hop)[: size + taps - 1]
 
 
 def quick_length(count: int) -> int:

@@ -23,9 +23,9 @@ from perfxapi_plugin_signal.arrays import (
     is_complex,
     on_axis,
     one_of,
+    overlapped,
     padded,
     sizes_of,
-    zeros_like,
 )
 from perfxapi_plugin_signal.filters import extended
 from perfxapi_plugin_signal.windows import weights
@@ -248,8 +248,8 @@ def istft(
     points = size if nfft is None and input_onesided and size == natural + 1 else natural if nfft is None else nfft
     cut = _segments("istft", window, size, noverlap, points, natural, eighth=False)
     weight = cut.window / _scale(cut.window, fs, "density" if scaling == "psd" else scaling) ** 0.5
-    signal = _overlapped(_inverse(values, cut, input_onesided) * beside(weight, values), cut)
-    norm = np.asarray(_overlapped(px.asarray(np.tile(cut.window**2, (sizes_of(values)[-2], 1))), cut))
+    signal = overlapped(_inverse(values, cut, input_onesided) * beside(weight, values), cut.hop)
+    norm = np.asarray(overlapped(px.asarray(np.tile(cut.window**2, (sizes_of(values)[-2], 1))), cut.hop))
     half = cut.size // 2 if boundary else 0
     kept = slice(half, len(norm) - half)
     signal, norm = signal[..., kept], norm[kept]
@@ -265,14 +265,3 @@ def _inverse(values: Array, cut: _Segments, onesided: bool) -> Array:
         values = px.astype(values, px.result_type(values, 1j))
     frames = (px.fft.irfft if onesided else px.fft.ifft)(values, n=cut.nfft, axis=-1)
     return frames[..., : cut.size]
-
-
-def _overlapped(frames: Array, cut: _Segments) -> Array:
-    """The sum of segments, each `hop` samples after the one before it: piece by piece of that length."""
-    count, pieces = int(frames.shape[-2]), -(-cut.size // cut.hop)
-    frames = padded(frames, 0, pieces * cut.hop - cut.size)
-    total = zeros_like(frames[..., 0], count + pieces - 1, cut.hop)
-    for piece in range(pieces):
-        part = (..., slice(piece, piece + count), slice(None))
-        total[part] = total[part] + frames[..., piece * cut.hop : (piece + 1) * cut.hop]
-    return total.reshape((*frames.shape[:-2], -1))[..., : (count - 1) * cut.hop + cut.size]
