@@ -2,6 +2,8 @@
 
 An inaccessible page lies right behind or right before the bytes of an operand; a zone of known bytes lies on the other
 side, and is compared after the call. The zone does without the system's help, and finds a write that a page would miss.
+Where the process runs under AddressSanitizer the zone is poisoned: an instrumented kernel stops at the line,
+even if it only reads.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import mmap
 from functools import cache
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +39,24 @@ def _libc() -> tuple[Any, Any] | None:
     return ffi, library
 
 
+@cache
+def _sanitizer() -> tuple[Any, Any] | None:
+    """cffi and AddressSanitizer's run time; None where the process does not run under it."""
+    import cffi
+
+    ffi = cffi.FFI()
+    ffi.cdef(
+        "void __asan_poison_memory_region(const void* address, size_t size);"
+        "void __asan_unpoison_memory_region(const void* address, size_t size);"
+    )
+    try:
+        library = ffi.dlopen(None)
+        _ = library.__asan_poison_memory_region
+    except (OSError, AttributeError):
+        return None
+    return ffi, library
+
+
 def mark(nbytes: int, number: int) -> Bytes:
     """Bytes that nobody writes by chance: a NaN in every floating-point type, and another one for another number."""
     return np.full(-(-nbytes // 2), 0xFFF8 + number % 8, "<u2").view(np.uint8)[:nbytes]
@@ -58,6 +79,7 @@ class GuardedMemory:
         # no slice: those of no bytes begin at the start of what they are cut from
         self.data: Bytes = np.ndarray(nbytes, np.uint8, region, length - nbytes if guard_after else page)
         self._zone = pages[: length - nbytes] if guard_after else pages[nbytes:]
+        _poison(self._zone, region)
         self._where = "before its start" if guard_after else "past its end"
         self._guard_after, self._number = guard_after, number
         self._gaps: npt.NDArray[np.intp] = np.empty(0, np.intp)
@@ -91,3 +113,13 @@ def _protect(region: Bytes, start: int) -> None:
         address = ffi.cast("void*", region.__array_interface__["data"][0] + start)
         if library.mprotect(address, mmap.PAGESIZE, _PROT_NONE) != 0:
             raise OSError("mprotect failed")
+
+
+def _poison(zone: Bytes, region: Bytes) -> None:
+    """Tells AddressSanitizer that nobody may touch the zone while its region lives."""
+    sanitizer = _sanitizer()
+    if sanitizer is not None:
+        ffi, library = sanitizer
+        address = ffi.cast("void*", zone.__array_interface__["data"][0])
+        library.__asan_poison_memory_region(address, zone.nbytes)
+        finalize(region, library.__asan_unpoison_memory_region, address, zone.nbytes)

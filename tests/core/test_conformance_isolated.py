@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,7 @@ def test_the_cpu_backend_conforms(profile: str, cpu_report: Report) -> None:
 # ---- a native plugin with planted faults
 
 PLANTED = """
+import os
 from perfxapi.custom import SourceKernels, kernels_manifest
 from perfxapi.hookspecs import hookimpl
 
@@ -197,7 +199,8 @@ PERFX_LIBRARY("planted", {"silu", accepts, 0, run_silu}, {"exp", accepts, 0, run
 
 @hookimpl
 def register_backends(register):
-    register(kernels_manifest("planted", SourceKernels(("silu", "exp", "tanh", "sigmoid"), SOURCE)))
+    flags = tuple(os.environ.get("PLANTED_FLAGS", "").split())
+    register(kernels_manifest("planted", SourceKernels(("silu", "exp", "tanh", "sigmoid"), SOURCE, flags=flags)))
 """
 TESTS = """
 from perfxapi.testing import conformance_tests
@@ -230,6 +233,27 @@ def test_each_fault_of_a_native_plugin_is_found_and_nothing_else(planted_site: P
     far = {status: detail for op, status, detail in failures if op == "sigmoid"}
     assert far["crashed"] in ("SIGSEGV", "SIGBUS")
     assert far["wrong"] == "it writes out of range: output 0: past its end: 4 bytes, the nearest 1 away"
+
+
+def test_the_sanitizer_build_stops_at_the_line_that_writes_out_of_range(
+    planted_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plugin compiled with AddressSanitizer, in a process that runs under it: each planted fault is still found."""
+    library = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
+    if not Path(library.strip()).is_file():
+        pytest.skip("the C compiler has no AddressSanitizer")
+    ops = [argument for op in ("silu", "exp", "tanh", "sigmoid") for argument in ("--op", op)]
+    code = f"import sys; from perfxapi.cli import main; sys.exit(main({['verify', 'planted', '--json', *ops]!r}))"
+    monkeypatch.setenv("LD_PRELOAD", library.strip())
+    monkeypatch.setenv("ASAN_OPTIONS", f"detect_leaks=0:abort_on_error=1:log_path={tmp_path}/report")
+    monkeypatch.setenv("PLANTED_FLAGS", "-fsanitize=address -g")
+    done = run(planted_site, "-c", code, KERNEL_FOLDER=str(planted_site / "kernels"))
+    found = [Outcome(**outcome) for outcome in json.loads(done.stdout)["outcomes"]]
+    failed = {(o.op, o.status) for o in found if o.status not in ("ok", "declined")}
+    assert failed == {("exp", "wrong"), ("tanh", "wrong"), ("sigmoid", "crashed")}
+    reports = "".join(path.read_text() for path in tmp_path.glob("report*"))
+    assert "AddressSanitizer: use-after-poison" in reports
+    assert re.search(r"#0 .* in run_sigmoid .*planted", reports)
 
 
 def test_pytest_gets_one_test_for_each_op(planted_site: Path) -> None:
