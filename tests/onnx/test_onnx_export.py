@@ -68,3 +68,16 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path):
     with pytest.raises(InvalidArgumentError, match="inputs of a function"):
         px_onnx.save(lambda x: x, path)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_op_of_a_plugin_stands_in_the_plugins_domain(tmp_path):
+    import perfxapi_plugin_signal as signal
+
+    taps, past = px.asarray(np.array([0.1, 0.2], np.float32)), px.asarray(np.array([1.0, -0.5], np.float32))
+    path = tmp_path / "model.onnx"
+    px_onnx.save(lambda x: signal.lfilter(taps, past, x), path, {"x": px.TensorSpec((3, 50), px.float32)})
+    node = onnx.load(path).graph.node[0]
+    assert (node.domain, node.op_type) == ("perfxapi_plugin_signal", "lfilter")
+    x = np.random.default_rng(0).standard_normal((3, 50)).astype(np.float32)
+    expected = np.asarray(signal.lfilter(taps, past, px.asarray(x)))
+    np.testing.assert_array_equal(np.asarray(px_onnx.load(path)(x)["output"]), expected)
