@@ -34,6 +34,15 @@ def test_graph_example_runs_every_size_and_fuses() -> None:
     assert "gated_linear" in text
 
 
+def test_onnx_example_hears_when_a_voice_begins() -> None:
+    text = output_of(["examples/onnx_models.py"])
+    assert "classify.onnx" in text
+    speech = [float(found) for found in re.findall(r"speech: (\S+)", text)]
+    assert len(speech) == 8
+    assert max(speech[:4]) < 0.1 < 0.4 < min(speech[5:])
+    assert re.search(r"one plan of \d+ ops for 4 nodes", text)
+
+
 def test_array_api_example_tells_the_machines_apart() -> None:
     text = output_of(["examples/array_api.py"])
     assert "points (400, 2) on cpu:0, groups on cpu:0" in text
