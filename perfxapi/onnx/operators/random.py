@@ -73,11 +73,10 @@ def multinomial(node: OperatorNode, logarithms: Value) -> Value:
 @operator("Dropout")
 def dropout(node: OperatorNode, x: Array, ratio: Value = None, training: Value = None) -> tuple[Value, ...]:
     """x as it is; in training with elements set to 0 at random and the others scaled up. And which were kept."""
+    drops, rate = not node.attribute("is_test", int(node.version >= 7)), node.attribute("ratio", 0.5)
     if node.version >= 12:
-        rate = 0.5 if ratio is None else float(known(ratio).reshape(-1)[0])
         drops = training is not None and bool(known(training).reshape(-1)[0])
-    else:
-        rate, drops = node.attribute("ratio", 0.5), not node.attribute("is_test", int(node.version >= 7))
+        rate = float(known(ratio).reshape(-1)[0]) if drops and ratio is not None else 0.5
     if not drops or rate == 0.0:
         whole = np.ones(sizes_of(x), np.bool_)
         return x, from_host(whole if node.version >= 10 else whole.astype(host_dtype(code_of(x))), node.device)
