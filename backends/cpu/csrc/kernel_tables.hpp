@@ -36,5 +36,10 @@ extern const KernelTable matmul_kernels_scalar;
 extern const KernelTable matmul_kernels_avx2;
 extern const KernelTable matmul_kernels_avx512;
 
+// Convolutions, pools, recurrent layers, resampling: neural_<variant>.cpp.
+extern const KernelTable neural_kernels_scalar;
+extern const KernelTable neural_kernels_avx2;
+extern const KernelTable neural_kernels_avx512;
+
 }  // namespace perfx
 #endif

@@ -55,18 +55,19 @@ class Joined {
 
 PxLibrary make_library() {
 #if defined(__x86_64__)
-  static const Joined vnni(
-      "avx512vnni", supports_avx512vnni,
-      {linear_kernels_avx512vnni, general_kernels_avx512, array_kernels_avx512, matmul_kernels_avx512});
-  static const Joined avx512(
-      "avx512", supports_avx512,
-      {linear_kernels_avx512, general_kernels_avx512, array_kernels_avx512, matmul_kernels_avx512});
-  static const Joined avx2("avx2", supports_avx2,
-                           {linear_kernels_avx2, general_kernels_avx2, array_kernels_avx2, matmul_kernels_avx2});
+  static const Joined vnni("avx512vnni", supports_avx512vnni,
+                           {linear_kernels_avx512vnni, general_kernels_avx512, array_kernels_avx512,
+                            matmul_kernels_avx512, neural_kernels_avx512});
+  static const Joined avx512("avx512", supports_avx512,
+                             {linear_kernels_avx512, general_kernels_avx512, array_kernels_avx512,
+                              matmul_kernels_avx512, neural_kernels_avx512});
+  static const Joined avx2(
+      "avx2", supports_avx2,
+      {linear_kernels_avx2, general_kernels_avx2, array_kernels_avx2, matmul_kernels_avx2, neural_kernels_avx2});
 #endif
-  static const Joined scalar(
-      "scalar", supports_scalar,
-      {linear_kernels_scalar, general_kernels_scalar, array_kernels_scalar, matmul_kernels_scalar});
+  static const Joined scalar("scalar", supports_scalar,
+                             {linear_kernels_scalar, general_kernels_scalar, array_kernels_scalar,
+                              matmul_kernels_scalar, neural_kernels_scalar});
   static const PxVariant variants[] = {
 #if defined(__x86_64__)
       vnni.variant(),
