@@ -1,7 +1,7 @@
 /* convolution: float32, one to three spatial axes, strides, dilations, pads, groups.
  *
  * The result is cut into blocks of places (rows of the result, or parts of one). A thread takes a block and a part of
- * the filters, copies what the block reads (convolution_tile.hpp) so that it stays in the second cache, and multiplies
+ * the filters, copies what the block reads (windows.hpp) so that it stays in the second cache, and multiplies
  * it with one panel of filters after another. A convolution in which every group has one channel and one filter is
  * depthwise.hpp's.
  *
@@ -191,27 +191,17 @@ class Worker {
   void copy(const Block& block) {
     const Axis& depth = problem_.windows.depth();
     for (int64_t phase = 0; phase < cut_.by_column.count; ++phase) {
-      const RowCopy row_copy(problem_.windows.columns(), cut_.by_column, phase, block.column, pitch(block));
+      const RowCopy row_copy(problem_.windows.columns(), cut_.by_column, phase, block.column, pitch(block), 0.0f);
       for (int64_t slot = 0; slot < cut_.by_row.count; ++slot) {
         for (int64_t p = 0; p < cut_.planes; ++p) {
           const int64_t channel = block.group * problem_.channels + p / depth.taps;
           const int64_t at = depth.position(block.depth, p % depth.taps);
           const char* plane = at < 0 || at >= depth.size ? nullptr : problem_.plane(block.n, channel, at);
           const int64_t number = (p * cut_.by_row.count + slot) * cut_.by_column.count + phase;
-          copy_plane(block, plane, slot, row_copy, copy_ + number * (cut_.rows + cut_.by_row.reach) * pitch(block));
+          float* target = copy_ + number * (cut_.rows + cut_.by_row.reach) * pitch(block);
+          copy_plane(plane, problem_.windows.rows(), cut_.by_row, slot, block.row, block.rows + cut_.by_row.reach,
+                     row_copy, target);
         }
-      }
-    }
-  }
-
-  void copy_plane(const Block& block, const char* plane, int64_t slot, const RowCopy& row_copy, float* target) const {
-    const Axis& axis = problem_.windows.rows();
-    int64_t row = cut_.by_row.position(slot, block.row);
-    for (int64_t r = 0; r < block.rows + cut_.by_row.reach; ++r, row += axis.stride, target += row_copy.items) {
-      if (plane == nullptr || row < 0 || row >= axis.size) {
-        clear(target, row_copy.items);
-      } else {
-        row_copy.run(plane + row * axis.bytes, target);
       }
     }
   }

@@ -1,5 +1,8 @@
 /* Windows that slide over spatial axes, as convolutions and pools see them: operands are [batch, channels, spatial
- * sizes...], with one to three spatial axes. Those that lack are in front, with one place and one tap. */
+ * sizes...], with one to three spatial axes. Those that lack are in front, with one place and one tap.
+ *
+ * What a block of places reads is copied first, padded and sorted by the phases of the strides: then every tap of
+ * neighboring places is neighbors in memory, whatever the strides, the dilations and the pads are. */
 #ifndef PERFX_KERNELS_WINDOWS_HPP
 #define PERFX_KERNELS_WINDOWS_HPP
 
@@ -59,6 +62,88 @@ inline bool is_image(const PxTensor& tensor) {
 }
 
 inline bool is_absent(const PxTensor& tensor) { return tensor.ndim == 1 && tensor.shape[0] == 0; }
+
+/* How the taps of an axis find their input in a copy that is sorted by phases: tap k of place o reads item o + shift(k)
+ * of slot(k), which holds every `stride`-th input position from phase(slot) on. */
+struct Phases {
+  explicit Phases(const Axis& axis) : axis_(axis) {
+    int64_t a = axis.stride, b = axis.dilation;
+    while (b > 0) {
+      const int64_t rest = a % b;
+      a = b;
+      b = rest;
+    }
+    period_ = axis.stride / a;
+    count = smaller(axis.taps, period_);
+    reach = shift(axis.taps - 1);
+  }
+  int64_t slot(int64_t tap) const { return tap % period_; }
+  int64_t shift(int64_t tap) const { return tap * axis_.dilation / axis_.stride; }
+  /* The input position of an item of a slot. */
+  int64_t position(int64_t slot, int64_t item) const {
+    return item * axis_.stride + slot * axis_.dilation % axis_.stride - axis_.begin;
+  }
+  /* Items [begin, end) of the `items` of a slot, from item `first` on, that lie within the input, numbered from 0. */
+  Range inside(int64_t slot, int64_t first, int64_t items) const {
+    const int64_t at = position(slot, first);
+    const int64_t begin = at < 0 ? smaller(divide_up(-at, axis_.stride), items) : 0;
+    const int64_t end = at < axis_.size ? smaller(divide_up(axis_.size - at, axis_.stride), items) : 0;
+    return {begin, larger(end, begin)};
+  }
+  int64_t count, reach;
+
+ private:
+  const Axis& axis_;
+  int64_t period_;
+};
+
+inline void fill(float* target, int64_t count, float value) {
+  for_each_vector(count, [&](int64_t i, int n) { store_n(target + i, n, set(value)); });
+}
+
+/* How a row of a block's copy is made of a row of the input: the same for all rows. */
+struct RowCopy {
+  /* `items` items of a slot, from item `first` on; `outside` stands where there is no input. */
+  RowCopy(const Axis& axis, const Phases& phases, int64_t slot, int64_t first, int64_t items, float outside)
+      : outside(outside),
+        items(items),
+        inside(phases.inside(slot, first, items)),
+        offset(phases.position(slot, first + inside.begin) * axis.bytes),
+        step(axis.bytes * axis.stride) {}
+  void run(const char* row, float* target) const {
+    fill(target, inside.begin, outside);
+    fill(target + inside.end, items - inside.end, outside);
+    const int64_t count = inside.end - inside.begin;
+    float* to = target + inside.begin;
+    const char* from = row + offset;
+    if (step == int64_t(sizeof(float))) {
+      const float* source = reinterpret_cast<const float*>(from);
+      for_each_vector(count, [&](int64_t i, int n) { store_n(to + i, n, load_n(source + i, n)); });
+    } else if (step == 2 * int64_t(sizeof(float))) {
+      const float* source = reinterpret_cast<const float*>(from);
+      for (int64_t i = 0; i < count; ++i) to[i] = source[2 * i]; /* compilers know how to take every second one */
+    } else {
+      for (int64_t i = 0; i < count; ++i, from += step) to[i] = *reinterpret_cast<const float*>(from);
+    }
+  }
+  const float outside;
+  const int64_t items;
+  const Range inside;
+  const int64_t offset, step;
+};
+
+/* Copies rows of a plane (null: there is none) that belong to a slot, from item `first` on. */
+inline void copy_plane(const char* plane, const Axis& axis, const Phases& phases, int64_t slot, int64_t first,
+                       int64_t rows, const RowCopy& row_copy, float* target) {
+  int64_t row = phases.position(slot, first);
+  for (int64_t r = 0; r < rows; ++r, row += axis.stride, target += row_copy.items) {
+    if (plane == nullptr || row < 0 || row >= axis.size) {
+      fill(target, row_copy.items, row_copy.outside);
+    } else {
+      row_copy.run(plane + row * axis.bytes, target);
+    }
+  }
+}
 
 }  // namespace PERFX_VARIANT
 }  // namespace perfx
