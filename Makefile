@@ -57,8 +57,8 @@ $(NATIVE): $(call native_sources,$(BACKEND)) $(VENV)/.tools
 	@touch $@
 
 $(PLUGIN_NATIVE): $(call native_sources,$(PLUGIN)) $(VENV)/.tools
-	@$(CMAKE) -S $(PLUGIN) -B build/signal -G Ninja --log-level=WARNING >/dev/null
-	$(CMAKE) --build build/signal -j $(JOBS)
+	@$(CMAKE) -S $(PLUGIN) -B build/signal -G Ninja -DPERFX_TESTS=ON --log-level=WARNING >/dev/null
+	$(CMAKE) --build build/signal --target signal_native -j $(JOBS)
 	@$(CMAKE) --install build/signal --prefix $(PLUGIN) --component native >/dev/null
 	@touch $@
 
@@ -83,9 +83,11 @@ test: install test-native  ## Run the tests that need no more than a few minutes
 # ---- tests
 
 .PHONY: test-native
-test-native: $(NATIVE)
+test-native: $(NATIVE) $(PLUGIN_NATIVE)
 	@$(CMAKE) --build build/native -j $(JOBS)
+	@$(CMAKE) --build build/signal -j $(JOBS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir build/native --output-on-failure
+	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir build/signal --output-on-failure
 
 .PHONY: test-slow
 test-slow: install
@@ -100,12 +102,14 @@ sanitize: $(VENV)/.tools  ## Run the native tests under AddressSanitizer with UB
 	scripts/sanitize.sh $(BACKEND) $(JOBS)
 
 .PHONY: test-riscv64
-test-riscv64: $(VENV)/.tools  ## Cross-compile the native library for riscv64 and run its tests under qemu
+test-riscv64: $(VENV)/.tools  ## Cross-compile the native libraries for riscv64 and run their tests under qemu
 	scripts/cross_test.sh riscv64 $(BACKEND) $(JOBS)
+	scripts/cross_test.sh riscv64 $(PLUGIN) $(JOBS)
 
 .PHONY: test-aarch64
 test-aarch64: $(VENV)/.tools  ## The same for aarch64
 	scripts/cross_test.sh aarch64 $(BACKEND) $(JOBS)
+	scripts/cross_test.sh aarch64 $(PLUGIN) $(JOBS)
 
 .PHONY: test-array-api
 test-array-api: install  ## Run the array API standard's own suite; SUITE names a checkout of data-apis/array-api-tests

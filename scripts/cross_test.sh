@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# cross_test.sh ARCHITECTURE BACKEND JOBS: cross-compiles a backend and its native tests (riscv64, aarch64), runs them under qemu.
+# cross_test.sh ARCHITECTURE FOLDER JOBS: cross-compiles the backend or plugin in a folder and its native tests (riscv64, aarch64), runs them under qemu.
 # The compiler is Debian's cross g++ where it is installed, else zig from the package index; qemu-user-static must be installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-architecture=$1 backend=$2 jobs=$3
+architecture=$1 folder=$2 jobs=$3
 export PATH="$PWD/.venv/bin:$PATH"
-build="$PWD/build/$architecture"
+build="$PWD/build/$architecture/${folder##*/}"
 
 qemu=$(command -v "qemu-$architecture-static" || command -v "qemu-$architecture" || true)
 if [[ -z $qemu ]]; then
@@ -22,10 +22,10 @@ if command -v "$architecture-linux-gnu-g++" >/dev/null; then
 else
   # Static programs need no loader of the other architecture; zig links those with musl only.
   scripts/install.sh .venv/bin/python ziglang
-  compiler=("-DCMAKE_TOOLCHAIN_FILE=$PWD/$backend/cmake/zig.cmake" "-DZIG_TARGET=$architecture-linux-musl"
+  compiler=("-DCMAKE_TOOLCHAIN_FILE=$PWD/backends/cpu/cmake/zig.cmake" "-DZIG_TARGET=$architecture-linux-musl"
     "-DZIG_PYTHON=$PWD/.venv/bin/python")
 fi
-cmake -S "$backend" -B "$build" -G Ninja -DPERFX_TESTS=ON "-DCMAKE_CROSSCOMPILING_EMULATOR=$qemu" \
+cmake -S "$folder" -B "$build" -G Ninja -DPERFX_TESTS=ON "-DCMAKE_CROSSCOMPILING_EMULATOR=$qemu" \
   -DCMAKE_EXE_LINKER_FLAGS=-static --log-level=WARNING "${compiler[@]}" >/dev/null
 cmake --build "$build" -j "$jobs"
 ctest --test-dir "$build" --output-on-failure

@@ -97,6 +97,8 @@ def test_resample_poly_with_a_background(padtype: Any) -> None:
         x = signal((3, count)) + 5
         expected = scipy.signal.resample_poly(x, 3, 2, axis=1, padtype=padtype, window="hann")
         assert_near(ours.resample_poly(x, 3, 2, axis=1, padtype=padtype, window="hann"), expected)
+    window = ("general_cosine", [0.5, 0.5])
+    assert_near(ours.resample_poly(x, 3, 2, 1, window), scipy.signal.resample_poly(x, 3, 2, 1, "hann"))
     taps = scipy.signal.firwin(31, 0.3)
     assert_near(ours.resample_poly(x, 3, 2, 1, window=taps), scipy.signal.resample_poly(x, 3, 2, 1, window=taps))
 

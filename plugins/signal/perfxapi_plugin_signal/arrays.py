@@ -36,8 +36,14 @@ def on_axis(name: str, x: Any, axis: int) -> tuple[Array, int]:
     signal = as_signal(name, x)
     if signal.ndim == 0:
         raise InvalidArgumentError(f"{name}: a signal has at least one dimension")
-    rows = px.moveaxis(signal, axis, -1)
-    return rows, axis % signal.ndim
+    if axis in (-1, signal.ndim - 1):
+        return signal, signal.ndim - 1
+    return px.moveaxis(signal, axis, -1), axis % signal.ndim
+
+
+def back_to(place: int, rows: Array) -> Array:
+    """Rows with their last axis where the processed one was."""
+    return rows if place == rows.ndim - 1 else px.moveaxis(rows, -1, place)
 
 
 def host_numbers(name: str, values: Any, ndim: int = 1) -> npt.NDArray[Any]:

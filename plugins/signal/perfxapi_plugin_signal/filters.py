@@ -17,6 +17,7 @@ from perfxapi import Array
 from perfxapi.errors import InvalidArgumentError
 from perfxapi_plugin_signal.arrays import (
     as_signal,
+    back_to,
     beside,
     complex_dtype,
     from_parts,
@@ -54,8 +55,8 @@ def lfilter(b: Any, a: Any, x: Any, axis: int = -1, zi: State | None = None) -> 
     before = _state("lfilter", state, rows, (order,))
     finite = len(bottom) == 1 and rows.shape[-1] != 0
     y, after = _finite(top, rows, before) if finite else _recursive(top, bottom, rows, before)
-    y = px.moveaxis(y, -1, place)
-    return y if zi is None else (y, px.moveaxis(after, -1, place))
+    y = back_to(place, y)
+    return y if zi is None else (y, back_to(place, after))
 
 
 def _ratio(name: str, b: Any, a: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -119,7 +120,7 @@ def sosfilt(sos: Any, x: Any, axis: int = -1, zi: State | None = None) -> Array 
     y, after = px.apply("sosfilt", rows, beside(sections, rows, px.float64), before)
     if split:
         y, after = from_parts(y), from_parts(after)
-    y = px.moveaxis(y, -1, place)
+    y = back_to(place, y)
     return y if zi is None else (y, px.moveaxis(after, (-2, -1), (0, place + 1)))
 
 
@@ -191,7 +192,7 @@ def filtfilt(
     def run(signal: Array) -> Array:
         return lfilter(top, bottom, signal, zi=_double(signal[..., :1]) * _beside_double(state, signal))[0]
 
-    return px.moveaxis(_both_ways("filtfilt", run, rows, padtype, count), -1, place)
+    return back_to(place, _both_ways("filtfilt", run, rows, padtype, count))
 
 
 def sosfiltfilt(sos: Any, x: Any, axis: int = -1, padtype: Padding | None = "odd", padlen: int | None = None) -> Array:
@@ -206,7 +207,7 @@ def sosfiltfilt(sos: Any, x: Any, axis: int = -1, padtype: Padding | None = "odd
     def run(signal: Array) -> Array:
         return sosfilt(sections, signal, zi=_double(signal[None, ..., :1]) * _beside_double(state, signal))[0]
 
-    return px.moveaxis(_both_ways("sosfiltfilt", run, rows, padtype, count), -1, place)
+    return back_to(place, _both_ways("sosfiltfilt", run, rows, padtype, count))
 
 
 def _double(x: Array) -> Array:

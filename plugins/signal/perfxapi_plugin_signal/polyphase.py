@@ -20,6 +20,12 @@ def polyphase(rows: Array, h: npt.NDArray[Any] | Array, up: int = 1, down: int =
         return px.astype(real, dtype, copy=False) + 1j * px.astype(imaginary, dtype, copy=False)
     if is_complex(rows):
         return from_parts(polyphase(parts_of(rows), h, up, down))
-    taps = px.astype(h, real_dtype(rows.dtype)) if isinstance(h, Array) else beside(h, rows)
+    taps = _dense(h, rows) if isinstance(h, Array) else beside(h, rows)
     result: Array = px.apply("upfirdn", rows, taps, up=up, down=down)
     return result
+
+
+def _dense(h: Array, rows: Array) -> Array:
+    """h in the precision of the rows, without strides, which kernels do not take."""
+    dtype = real_dtype(rows.dtype)
+    return h if h.dtype is dtype and h.view.is_contiguous else px.astype(h, dtype)

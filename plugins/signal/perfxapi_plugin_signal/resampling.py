@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import perfxapi as px
 from perfxapi import Array
 from perfxapi.errors import InvalidArgumentError
-from perfxapi_plugin_signal.arrays import beside, host_numbers, is_complex, on_axis, one_of, zeros_like
+from perfxapi_plugin_signal.arrays import back_to, beside, host_numbers, is_complex, on_axis, one_of, zeros_like
 from perfxapi_plugin_signal.design import fir_taps
 from perfxapi_plugin_signal.filters import sosfilt, sosfiltfilt
 from perfxapi_plugin_signal.ops import upfirdn_size
@@ -38,7 +39,7 @@ def upfirdn(h: Any, x: Any, up: int = 1, down: int = 1, axis: int = -1) -> Array
     """x with up - 1 zeros after each sample, filtered by h, and every `down`-th sample of that kept, along an axis."""
     rows, place = on_axis("upfirdn", x, axis)
     up, down = _positive("upfirdn", "up", up), _positive("upfirdn", "down", down)
-    return px.moveaxis(polyphase(rows, host_numbers("upfirdn", h), up, down), -1, place)
+    return back_to(place, polyphase(rows, host_numbers("upfirdn", h), up, down))
 
 
 def resample_poly(
@@ -54,18 +55,24 @@ def resample_poly(
     up, down = _positive("resample_poly", "up", up), _positive("resample_poly", "down", down)
     up, down = up // math.gcd(up, down), down // math.gcd(up, down)
     if up == down == 1:
-        return px.asarray(px.moveaxis(rows, -1, place), copy=True)
+        return px.asarray(back_to(place, rows), copy=True)
     taps = _low_pass(window, max(up, down)) * up
     if padtype == "constant":
-        return px.moveaxis(_at_rate(rows, taps, up, down), -1, place)
+        return back_to(place, _at_rate(rows, taps, up, down))
     background = _background(rows, padtype)
-    return px.moveaxis(_at_rate(rows - background, taps, up, down) + background, -1, place)
+    return back_to(place, _at_rate(rows - background, taps, up, down) + background)
 
 
 def _low_pass(window: Any, rate: int) -> npt.NDArray[Any]:
     if isinstance(window, str | tuple | float):
-        return fir_taps(20 * rate + 1, 1 / rate, window=window)
+        known = tuple(tuple(p) if isinstance(p, list) else p for p in window) if isinstance(window, tuple) else window
+        return _designed(known, rate)
     return host_numbers("resample_poly", window)
+
+
+@lru_cache(64)
+def _designed(window: Window, rate: int) -> npt.NDArray[np.float64]:
+    return fir_taps(20 * rate + 1, 1 / rate, window=window)
 
 
 def _at_rate(rows: Array, taps: npt.NDArray[Any], up: int, down: int) -> Array:
@@ -106,7 +113,7 @@ def decimate(
         taps = fir_taps(order + 1, 1 / q, window="hamming")
         count = -(-int(rows.shape[-1]) // q)
         kept = _at_rate(rows, taps, 1, q) if zero_phase else polyphase(rows, taps, 1, q)[..., :count]
-    return px.moveaxis(kept, -1, place)
+    return back_to(place, kept)
 
 
 def chebyshev_sections(order: int, ripple: float, cutoff: float) -> npt.NDArray[np.float64]:
@@ -148,7 +155,7 @@ def resample(
     rows, place = on_axis("resample", x, axis)
     num = _positive("resample", "num", num)
     shape = None if window is None else _spectral_weights(window, int(rows.shape[-1]))
-    y = px.moveaxis((_resampled if is_complex(rows) else _resampled_real)(rows, num, shape), -1, place)
+    y = back_to(place, (_resampled if is_complex(rows) else _resampled_real)(rows, num, shape))
     if t is None:
         return y
     times = np.asarray(t)

@@ -100,7 +100,7 @@ def stft(
     return (
         _frequencies(cut.nfft, fs, onesided, rows),
         px.asarray(times / fs, device=rows.device),
-        _placed(values, place),
+        px.moveaxis(values, -1, place),
     )
 
 
@@ -137,7 +137,7 @@ def spectrogram(
     return (
         _frequencies(cut.nfft, fs, onesided, rows),
         px.asarray(times / fs, device=rows.device),
-        _placed(values, place),
+        px.moveaxis(values, -1, place),
     )
 
 
@@ -159,21 +159,16 @@ def _frequencies(nfft: int, fs: float, onesided: bool, like: Array) -> Array:
     return px.asarray(table, device=like.device)
 
 
-def _placed(values: Array, place: int) -> Array:
-    """[..., times, frequencies] with frequencies on an axis of the signal, and times last."""
-    return px.moveaxis(values, -1, place)
-
-
 def _transformed(
     rows: Array, cut: _Segments, detrend: Any, onesided: bool, boundary: Boundary | None, fill: bool, scale: float
 ) -> tuple[Array, Table]:
     """The transforms of all segments, [..., segments, frequencies], and the samples in their middles."""
     one_of("stft", "detrend", detrend, ("constant", "linear", False))
     half = cut.size // 2 if boundary is not None else 0
-    if half:
-        rows = padded(rows, half, half) if boundary == "zeros" else extended(rows, boundary, half)  # type: ignore[arg-type]
-    if fill:
-        rows = padded(rows, 0, -(int(rows.shape[-1]) - cut.size) % cut.hop % cut.size)
+    if half and boundary is not None and boundary != "zeros":
+        rows, half = extended(rows, boundary, half), 0
+    rest = -(int(rows.shape[-1]) + 2 * half - cut.size) % cut.hop % cut.size if fill else 0
+    rows = padded(rows, half, half + rest)
     frames = _frames(rows, cut)
     if detrend:
         frames = _detrended(frames, linear=detrend == "linear")
