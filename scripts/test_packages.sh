@@ -35,12 +35,16 @@ python3 -m venv "$work/user"
 
 echo "3. the signal plugin: its source distribution as a wheel for every Python, installed beside the core and cpu"
 "$work/source/bin/python" -m build --sdist --outdir "$work/sdist" plugins/signal >/dev/null
-"$work/source/bin/pip" --quiet wheel --no-deps --wheel-dir "$work/wheels" "$work"/sdist/perfxapi_plugin_signal-*.tar.gz
+"$work/source/bin/pip" --quiet --no-cache-dir wheel --no-deps --wheel-dir "$work/wheels" "$work"/sdist/perfxapi_plugin_signal-*.tar.gz
 (
   cd "$work"
   ./user/bin/pip --quiet install --no-deps wheels/perfxapi_plugin_signal-*-py3-none-*.whl
   ./user/bin/perfxapi verify signal --op sosfilt --op upfirdn --op lfilter
   ./user/bin/python -c "$filtered"
+  # where nothing compiles, the wheel holds no kernels, and the references run
+  CC=false CXX=false ./source/bin/pip --quiet --no-cache-dir wheel --no-deps --wheel-dir pure sdist/perfxapi_plugin_signal-*.tar.gz
+  ./user/bin/pip --quiet install --no-deps --force-reinstall pure/perfxapi_plugin_signal-*-py3-none-any.whl
+  ./user/bin/python -W ignore -c "${filtered/signal on cpu:0/numpy:0}"
 )
 
 echo "4. a backend and a plugin that were just begun, beside the core alone"
