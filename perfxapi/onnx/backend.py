@@ -63,7 +63,7 @@ def _device_name(device: str) -> str:
     return device.lower()
 
 
-def _as_numpy(value: Value) -> npt.NDArray[Any] | list[Any] | None:
+def _as_numpy(value: Value) -> npt.NDArray[Any] | list[Any] | dict[Any, Any] | None:
     if isinstance(value, list):
         return [_as_numpy(item) for item in value]
-    return None if value is None else to_host(value)
+    return value if value is None or isinstance(value, dict) else to_host(value)

@@ -98,10 +98,27 @@ def _decoded(path: str, data: bytes) -> ir.Model:
 
 def _deserialized(path: str, proto: Any) -> ir.Model:
     try:
-        return ir.serde.deserialize_model(proto)
+        return ir.serde.deserialize_model(_without_maps(proto))
     except Exception as error:  # SerdeError and whatever a malformed field leads to
         cause = error.__cause__ or error
         raise FileFormatError(path, "graph", f"{type(cause).__name__}: {cause}") from error
+
+
+def _without_maps(proto: Any) -> Any:
+    """The model, without the types of outputs that are maps (of ZipMap): onnx_ir has no such type."""
+    outputs = [place for place, value in enumerate(proto.graph.output) if _is_map(value.type)]
+    if not outputs:
+        return proto
+    copied = type(proto)()
+    copied.CopyFrom(proto)
+    for place in outputs:
+        copied.graph.output[place].ClearField("type")
+    return copied
+
+
+def _is_map(declared: Any) -> bool:
+    kind = declared.WhichOneof("value")
+    return kind == "map_type" or (kind == "sequence_type" and _is_map(declared.sequence_type.elem_type))
 
 
 class _Builder:

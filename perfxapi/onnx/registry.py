@@ -5,7 +5,7 @@ on concrete arrays or on traced ones; it need not know which.
 
 Values between nodes are of these kinds. A tensor of a dtype that a device holds is an `Array`. Tensors of strings, of
 8-bit floating-point and of 4- and 2-bit types are NumPy arrays (of `str` objects; of `ml_dtypes`). A sequence is a list
-of values. An optional that is empty is None, as is an operand that a node leaves out.
+of values, a map a dictionary. An optional that is empty is None, as is an operand that a node leaves out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from perfxapi.dtypes import bfloat16, dtype_of
 from perfxapi.errors import InvalidArgumentError, PerfXError
 from perfxapi.policy import get_device
 
-Value: TypeAlias = "Array | npt.NDArray[Any] | list[Any] | None"
+Value: TypeAlias = "Array | npt.NDArray[Any] | list[Any] | dict[Any, Any] | None"
 """What flows between nodes."""
 
 Results: TypeAlias = "Value | tuple[Value, ...]"

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_files import model, port, run_node
+from onnx_files import FLOAT, model, port, run_node
 
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx import load
@@ -154,6 +154,26 @@ def test_linear_models():
     names, found = run_node("LinearClassifier", x, outputs=2, post_transform="LOGISTIC", **single, **ML)
     assert names.tolist() == (scores[:, 0] > 0).astype(int).tolist()
     np.testing.assert_allclose(found[:, 1], 1 / (1 + np.exp(-scores[:, 0])), rtol=1e-5)
+
+
+@pytest.mark.parametrize("names", [{"classlabels_int64s": [3, 5]}, {"classlabels_strings": ["no", "yes"]}])
+def test_scores_by_the_names_of_classes(names):
+    """What scikit-learn's classifiers are saved as: labels, and a sequence of maps."""
+    nodes = [
+        helper.make_node("Scaler", ["x"], ["p"], domain="ai.onnx.ml", scale=[2.0]),
+        helper.make_node("ZipMap", ["p"], ["maps"], domain="ai.onnx.ml", **names),
+        helper.make_node("Neg", ["p"], ["y"]),
+    ]
+    key = TensorProto.INT64 if "classlabels_int64s" in names else TensorProto.STRING
+    kind = helper.make_map_type_proto(key, helper.make_tensor_type_proto(FLOAT, []))
+    maps = helper.make_value_info("maps", helper.make_sequence_type_proto(kind))
+    made = model(nodes, [port("x", ["n", 2])], [maps, port("y")])
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    found = load(made, "numpy")(np.array([[1, 2], [3, 4]], np.float32))
+    first, second = next(iter(names.values()))
+    assert found["maps"] == [{first: 2.0, second: 4.0}, {first: 6.0, second: 8.0}]
+    assert np.asarray(found["y"]).tolist() == [[-2, -4], [-6, -8]]
+    assert len(made.graph.output[0].type.sequence_type.elem_type.map_type.value_type.ListFields()) == 1
 
 
 KERNELS = {

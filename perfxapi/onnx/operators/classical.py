@@ -11,7 +11,7 @@ from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.errors import InvalidArgumentError
-from perfxapi.onnx.operators.scores import as_floats, labels, post_transform, top_labels
+from perfxapi.onnx.operators.scores import as_floats, both_classes, labels, post_transform, top_labels
 from perfxapi.onnx.operators.shape import sizes_of
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
 
@@ -162,6 +162,14 @@ def category_mapper(node: OperatorNode, x: Value) -> Value:
     return _mapped(node, x, names, numbers, node.attribute("default_int64", -1))
 
 
+@operator("ZipMap", domain=_DOMAIN)
+def zip_map(node: OperatorNode, x: Value) -> Any:
+    """For each row a dictionary of its numbers by the names of the classes."""
+    names = labels(node, "classlabels_int64s", "classlabels_strings")
+    rows = known(x).reshape(-1, len(names))
+    return [dict(zip(names, row.tolist(), strict=True)) for row in rows]
+
+
 # ---- linear models
 
 
@@ -193,8 +201,7 @@ def linear_classifier(node: OperatorNode, x: Array) -> tuple[Value, Array]:
     if count > 1 or len(names) < 2:
         return top_labels(node, px.argmax(scores, axis=1), names), post_transform(scores, transform)
     second = px.astype(px.greater(scores[:, 0], 0), dtypes.int64)
-    pair = px.concat([px.negative(scores), scores], axis=1)
-    return top_labels(node, second, names), post_transform(pair, transform)
+    return top_labels(node, second, names), both_classes(scores[:, 0], transform, is_probability=True)
 
 
 # ---- support vectors

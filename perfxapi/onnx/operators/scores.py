@@ -50,6 +50,16 @@ def _probit(scores: Array) -> Array:
     return px.multiply(px.copysign(root, x), float(np.sqrt(2)))
 
 
+def both_classes(score: Array, transform: str, *, is_probability: bool) -> Array:
+    """The scores of two classes by that of the second: the first has what is left of 1, or the negative.
+
+    A softmax has nothing to do for one score; of one in log-odds (`LOGISTIC`) the first class has the negative.
+    """
+    rest = px.subtract(1, score) if is_probability and transform != "LOGISTIC" else px.negative(score)
+    pair = px.stack([rest, score], axis=1)
+    return pair if transform.startswith("SOFTMAX") else post_transform(pair, transform)
+
+
 def labels(node: OperatorNode, integers: str, strings: str) -> Sequence[Any]:
     """The names of the classes, which are numbers or strings."""
     found: Sequence[Any] = node.attribute(integers) or node.attribute(strings) or ()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
-from perfxapi.onnx.operators.scores import labels, post_transform, top_labels
+from perfxapi.onnx.operators.scores import both_classes, labels, post_transform, top_labels
 from perfxapi.onnx.registry import OperatorNode, Value, operator
 
 _DOMAIN = "ai.onnx.ml"
@@ -211,21 +211,21 @@ def tree_ensemble_regressor(node: OperatorNode, x: Array) -> Array:
 def tree_ensemble_classifier(node: OperatorNode, x: Array) -> tuple[Value, Array]:
     """The class that most votes of leaves are for, and the scores of all classes.
 
-    Where all votes are for one class of two, its score decides: above one half if votes are probabilities (none is
-    negative), else above 0.
+    Where all votes are for one class of two, its score decides: above one half if it is a probability (no vote is
+    negative), else above 0. That of the first class alone then stands for the second, and the first has what is left.
     """
     names = labels(node, "classlabels_int64s", "classlabels_strings")
     forest = _old_forest(node.attributes, "class", len(names))
     scores = _based(forest.scores(x, "SUM", dtypes.float32), node)
     transform = node.attribute("post_transform", "NONE")
     voted = set(node.attribute("class_ids"))
-    if len(names) == 2 and len(voted) == 1:
-        positive = scores[:, next(iter(voted))]
-        are_probabilities = all(weight >= 0 for weight in _floats(node.attributes, "class_weights"))
-        second = px.greater(positive, 0.5 if are_probabilities else 0.0)
-        other = px.subtract(1, positive) if are_probabilities or transform != "NONE" else px.negative(positive)
-        if transform == "LOGISTIC":
-            other = px.negative(positive)
-        pair = px.stack([other, positive], axis=1)
-        return top_labels(node, px.astype(second, dtypes.int64), names), post_transform(pair, transform)
-    return top_labels(node, px.argmax(scores, axis=1), names), post_transform(scores, transform)
+    if len(names) != 2 or len(voted) != 1:
+        return top_labels(node, px.argmax(scores, axis=1), names), post_transform(scores, transform)
+    is_probability = all(weight >= 0 for weight in _floats(node.attributes, "class_weights"))
+    score = scores[:, voted.pop()]
+    second = px.astype(px.greater(score, 0.5 if is_probability else 0.0), dtypes.int64)
+    if 0 in node.attribute("class_ids"):
+        scores = both_classes(score, transform, is_probability=is_probability)
+    else:
+        scores = post_transform(scores, transform)
+    return top_labels(node, second, names), scores
