@@ -3,6 +3,7 @@
 from perfxapi.ops import (
     arithmetic,
     attention,
+    chain,
     convolution,
     elementwise,
     fourier,
@@ -43,6 +44,7 @@ __all__ = [
     "all_ops",
     "arithmetic",
     "attention",
+    "chain",
     "convolution",
     "elementwise",
     "fourier",

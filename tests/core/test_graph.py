@@ -432,3 +432,48 @@ def test_a_device_lost_in_mid_run_reaches_the_caller(sim: SimulatedBackend) -> N
         got = other(**inputs(3))
     for name, values in eagerly(model, inputs(3)).items():
         assert np.abs(np.asarray(got[name]) - values).max() <= 1e-5 * np.abs(values).max()
+
+
+def chained(x: px.Array, y: px.Array) -> dict[str, px.Array]:
+    hard_swish = x * px.minimum(px.maximum(x + 3.0, 0.0), 6.0) / 6.0
+    kept = hard_swish * y
+    return {"kept": kept, "gated": px.tanh(kept + px.nn.sigmoid(y)) - kept * 3.0}
+
+
+def test_elementwise_steps_become_chains_with_the_same_bits() -> None:
+    """What two chains read is made once; what has another shape is no part of one."""
+    inputs = {"x": px.TensorSpec((px.Dim("n"), 70), px.float32), "y": px.TensorSpec((70,), px.float32)}
+    graph = px.graph.trace(chained, inputs, device="cpu")
+    plan = px.graph.compile(graph, device="cpu", bounds={"n": 9})
+    assert [node.spec.name for node in plan.graph.nodes] == ["elementwise_chain", "sigmoid", "elementwise_chain"]
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(70).astype(np.float32)
+    for rows in (9, 1, 4):
+        x = (4 * rng.standard_normal((rows, 70))).astype(np.float32)
+        found = plan(x=x, y=y)
+        for name, value in chained(px.asarray(x, device="cpu"), px.asarray(y, device="cpu")).items():
+            np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(value), err_msg=name)
+
+
+def test_chains_stop_where_values_are_needed_shapes_change_or_dtypes_are_others() -> None:
+    def function(x: px.Array, row: px.Array, wide: px.Array) -> dict[str, px.Array]:
+        twice = row + row
+        return {"sum": x * twice, "part": px.exp(x + 1.0)[1:, :] * 2.0, "wide": px.exp(wide * 2.0)}
+
+    specs = {"x": (4, 6), "row": (6,)}
+    inputs = {name: px.TensorSpec(shape, px.float32) for name, shape in specs.items()}
+    graph = px.graph.trace(function, {**inputs, "wide": px.TensorSpec((3,), px.float64)}, device="cpu")
+    plan = px.graph.compile(graph, device="cpu", bounds={})
+    names = [node.spec.name for node in plan.graph.nodes]
+    assert sorted(names) == ["add", "elementwise_chain", "exp", "multiply", "multiply", "multiply"]
+    values = {name: np.random.default_rng(1).standard_normal(shape).astype(np.float32) for name, shape in specs.items()}
+    values["wide"] = np.ones(3)
+    expected = function(**{name: px.asarray(value, device="numpy") for name, value in values.items()})
+    for name, value in plan(**values).items():
+        np.testing.assert_allclose(np.asarray(value), np.asarray(expected[name]), rtol=1e-6, err_msg=name)
+
+
+def test_a_device_without_the_kernel_has_no_chains() -> None:
+    inputs = {name: px.TensorSpec((5,), px.float32) for name in ("x", "y")}
+    plan = px.graph.compile(px.graph.trace(chained, inputs, device="numpy"), device="numpy", bounds={})
+    assert "elementwise_chain" not in [node.spec.name for node in plan.graph.nodes]

@@ -2,6 +2,7 @@
 #ifndef PERFX_KERNELS_GENERAL_HPP
 #define PERFX_KERNELS_GENERAL_HPP
 
+#include "perfx/kernels/chain.hpp"
 #include "perfx/kernels/elementwise.hpp"
 #include "perfx/kernels/kv_cache.hpp"
 #include "perfx/kernels/logits.hpp"
@@ -33,6 +34,7 @@ static const PxKernel kGeneralKernels[] = {
     {"exp", accepts_unary, nullptr, run_unary<exp>},
     {"sigmoid", accepts_unary, nullptr, run_unary<sigmoid>},
     {"softcap", accepts_softcap, nullptr, run_softcap},
+    {"elementwise_chain", accepts_elementwise_chain, nullptr, run_elementwise_chain},
     {"random_bits", accepts_random_bits, nullptr, run_random_bits},
     {"take_rows", accepts_take_rows, nullptr, run_take_rows},
     {"softmax", accepts_softmax, softmax_workspace, run_softmax<false>},
