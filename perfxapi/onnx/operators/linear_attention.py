@@ -116,20 +116,16 @@ def linear_attention(
         carried = px.astype(state, kind, copy=False).reshape(sizes)
     logs = None if decay is None or "gated" not in rule else _by_head(decay, shared, kind)
     rates = None if beta is None or "delta" not in rule else _rates(beta, kind)
+    size = node.attribute("chunk_size", 64)
     results = []
-    for start in range(0, length, node.attribute("chunk_size", 64)):
-        part = (..., slice(start, start + node.attribute("chunk_size", 64)), slice(None))
+    for start in range(0, length, size):
+        part = (..., slice(start, start + size), slice(None))
         sums = None if logs is None else px.cumulative_sum(logs[part], axis=3)
-        chunk = _Chunk(
-            grouped[part],
-            keys[:, :, None][part],
-            values[:, :, None][part],
-            sums,
-            None if rates is None else rates[part],
-        )
+        rate = None if rates is None else rates[part]
+        chunk = _Chunk(grouped[part], keys[:, :, None][part], values[:, :, None][part], sums, rate)
         read, carried = chunk.run(carried)
         results.append(read)
-    whole = px.concat(results, axis=3) if len(results) > 1 else results[0]
+    whole = px.concat(results, axis=3)
     scale = node.attribute("scale", 0.0) or 1 / math.sqrt(width)
     output = px.multiply(whole, scale).reshape((batch, heads, length, sizes[-1]))
     last = px.astype(carried.reshape((batch, shared, width, sizes[-1])), stored, copy=False)

@@ -62,21 +62,21 @@ class Forest:
 
     def leaves(self, x: Array) -> Array:
         """The place [rows, trees] of the leaf that each row comes to in each tree."""
-        table: Callable[[Numbers], Array] = lambda values: px.asarray(values, device=x.device)  # noqa: E731
-        feature, split = table(self.feature), px.astype(table(self.split), x.dtype)
-        true, false, missing = table(self.true), table(self.false), table(self.missing_is_true)
-        places = px.broadcast_to(table(self.roots), (int(x.shape[0]), len(self.roots)))
+        tables = (self.feature, self.split, self.mode, self.true, self.false, self.missing_is_true, self.roots)
+        feature, split, mode_of, true, false, missing, roots = (px.asarray(t, device=x.device) for t in tables)
+        split = px.astype(split, x.dtype)
+        places = px.broadcast_to(roots, (int(x.shape[0]), len(self.roots)))
         modes = [int(mode) for mode in np.unique(self.mode[self.true != np.arange(len(self.true))])]
         for _ in range(self.depth()):
-            flat: Callable[[Array], Array] = lambda t, at=places: px.take(t, at.reshape(-1), axis=0).reshape(at.shape)  # type: ignore[misc]  # noqa: E731
-            value = px.take_along_axis(x, flat(feature), axis=1)
-            chosen = px.logical_and(px.isnan(value), flat(missing))
+            value = px.take_along_axis(x, _at(feature, places), axis=1)
+            chosen = px.logical_and(px.isnan(value), _at(missing, places))
             for mode in modes:
-                holds = self._is_member(value, places) if mode == _MEMBER else _COMPARE[mode](value, flat(split))
+                is_member = mode == _MEMBER
+                holds = self._is_member(value, places) if is_member else _COMPARE[mode](value, _at(split, places))
                 if len(modes) > 1:
-                    holds = px.logical_and(holds, px.equal(flat(table(self.mode)), mode))
+                    holds = px.logical_and(holds, px.equal(_at(mode_of, places), mode))
                 chosen = px.logical_or(chosen, holds)
-            places = px.where(chosen, flat(true), flat(false))
+            places = px.where(chosen, _at(true, places), _at(false, places))
         return places
 
     def _is_member(self, value: Array, places: Array) -> Array:
@@ -97,6 +97,11 @@ class Forest:
             return px.divide(total, float(len(self.roots))) if aggregate == "AVERAGE" else total
         extreme = px.min(found, axis=1) if aggregate == "MIN" else px.max(found, axis=1)
         return px.where(px.isfinite(extreme), extreme, 0)
+
+
+def _at(table: Array, places: Array) -> Array:
+    """The elements of a vector at places of any shape."""
+    return px.take(table, places.reshape(-1), axis=0).reshape(places.shape)
 
 
 def _neutral(aggregate: str) -> float:
