@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,14 @@ from kernel_calls import OK, VARIANTS, accepts, run
 from perfxapi.dtypes import dtype_of
 from perfxapi.ops.spec import MAX_LIST, Sample, TensorSpec, op_spec
 
-BATCHED = dict.fromkeys(("convolution", "pool", "layer_norm", "erf", "gelu"), 0)
-"""Ops whose operands (those that are not constants) are batches along this axis."""
+_FIRST = {0: 0}, (0, 0)
+_LAYER = {0: 1, 4: 0, 5: 0, 6: 0}, (1, 0, 0)
+BATCHED: dict[str, tuple[dict[int, int], tuple[int, ...]]] = {
+    **dict.fromkeys(("convolution", "pool", "layer_norm", "erf", "gelu"), _FIRST),
+    **dict.fromkeys(("lstm", "gru", "rnn"), _LAYER),
+}
+"""For ops with a batch: the axis of it in each operand that has one, and in each result."""
+NATIVE = [*BATCHED, "resample"]
 
 
 def encoded(op: str, attributes: dict[str, Any]) -> list[int | float]:
@@ -52,7 +59,7 @@ def native_samples(op: str) -> Iterator[Sample]:
             yield sample
 
 
-@pytest.mark.parametrize("op", BATCHED)
+@pytest.mark.parametrize("op", NATIVE)
 def test_bits_do_not_depend_on_threads_or_variants(op: str) -> None:
     samples = list(native_samples(op))
     assert samples
@@ -67,16 +74,28 @@ def test_bits_do_not_depend_on_threads_or_variants(op: str) -> None:
 
 @pytest.mark.parametrize("op", BATCHED)
 def test_bits_do_not_depend_on_the_batch(op: str) -> None:
-    spec, axis = op_spec(op), BATCHED[op]
+    axes, result_axes = BATCHED[op]
     for sample in native_samples(op):
         if sample.inputs[0].ndim == 0 or sample.label == "all axes":
             continue  # there is no batch
-        size = sample.inputs[0].shape[axis]
-        part = slice(size // 2, None)
+        half = range(sample.inputs[0].shape[axes[0]])[sample.inputs[0].shape[axes[0]] // 2 :]
         inputs = tuple(
-            x if spec.is_weight(index) or x.shape == (0,) else np.ascontiguousarray(np.take(x, range(size)[part], axis))
+            np.ascontiguousarray(np.take(x, half, axes[index])) if index in axes and x.shape != (0,) else x
             for index, x in enumerate(sample.inputs)
         )
         whole = computed(op, sample, num_threads=2)
-        for got, want in zip(computed(op, Sample(inputs, sample.attributes), num_threads=2), whole, strict=True):
-            np.testing.assert_array_equal(got, np.take(want, range(size)[part], axis))
+        part = computed(op, Sample(inputs, sample.attributes), num_threads=2)
+        for got, want, axis in zip(part, whole, result_axes, strict=False):
+            np.testing.assert_array_equal(got, np.take(want, half, axis))
+
+
+def test_the_error_function_and_gelu_keep_their_relative_error() -> None:
+    x = np.linspace(-9, 9, 20001, dtype=np.float32)
+    (found,) = computed("erf", Sample((x,)))
+    expected = np.array([math.erf(value) for value in x.tolist()])
+    np.testing.assert_allclose(found, expected, rtol=2.5e-7, atol=1e-45)
+    (found,) = computed("gelu", Sample((x,)))
+    exact = [0.5 * value * math.erfc(-value / math.sqrt(2)) for value in x.tolist()]
+    near = np.abs(x) < 5
+    np.testing.assert_allclose(found[near], np.array(exact)[near], rtol=5e-6)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6)

@@ -152,8 +152,7 @@ class Worker {
     if (block.columns != columns_) find_offsets(block.columns);
     copy(block);
     if (problem_.is_depthwise()) return multiply_rows(block);
-    const matmul::Side<float> weight = {floats(problem_.weight) + block.group * problem_.filters * problem_.depth(),
-                                        problem_.filters, problem_.depth(), 1};
+    const float* weight = floats(problem_.weight) + block.group * problem_.filters * problem_.depth();
     for (int64_t f = block.filters.begin; f < block.filters.end;) {
       const int64_t panels = divide_up(block.filters.end - f, kPanelRows);
       const int rows = int(divide_up(block.filters.end - f, panels));
@@ -225,7 +224,7 @@ class Worker {
   }
 
   /* `rows` filters from `filter` on, with all places of a block. */
-  void multiply(const Block& block, const matmul::Side<float>& weight, int64_t filter, int rows) {
+  void multiply(const Block& block, const float* weight, int64_t filter, int rows) {
     const int64_t depth = problem_.depth(), blocks = divide_up(depth, kDepthBlock), size = divide_up(depth, blocks);
     const int64_t number = block.group * problem_.filters + filter;
     const int64_t lanes = (block.rows - 1) * pitch(block) + block.columns;
@@ -240,7 +239,7 @@ class Worker {
     const float* bias = problem_.bias_of(number);
     for (int64_t k = 0; k < depth; k += size) {
       const int64_t part = smaller(size, depth - k);
-      matmul::pack_narrow(weight, filter, rows, k, part, panel_);
+      pack_panel(weight + filter * depth + k, depth, rows, part, panel_);
       const float* start = k > 0 ? nullptr : bias != nullptr ? bias : zeros;
       for (int64_t i = 0; i < lanes; i += width) {
         const int64_t left = smaller(width, lanes - i);

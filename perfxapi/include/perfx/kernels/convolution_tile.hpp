@@ -23,6 +23,25 @@ constexpr int tile_vectors(int rows) {
  */
 constexpr int kPanelRows = kProductVectors > 1 ? 8 : kProductRows;
 constexpr int64_t kMaxTileLanes = 8 * kLanes;
+/* Inner positions between the windows' use and their fetch into the first cache. */
+constexpr int64_t kAhead = 8;
+
+/* Packs `rows` filters of `stride` numbers as [depth][rows]. Eight of them, which are half of a vector, are transposed
+ * two positions at a time. */
+inline void pack_panel(const float* filters, int64_t stride, int rows, int64_t depth, float* target) {
+  constexpr int kHalf = kLanes / 2;
+  int64_t k = 0;
+  for (; rows == kHalf && k + 2 * kLanes <= depth; k += 2 * kLanes) {
+    F square[kLanes];
+    for (int r = 0; r < kHalf; ++r) {
+      square[r] = load_even(filters + r * stride + k, kLanes);
+      square[kHalf + r] = load_even(filters + r * stride + k + 1, kLanes);
+    }
+    transpose(square);
+    for (int j = 0; j < kLanes; ++j) store(target + (k + 2 * j) * kHalf, square[j]);
+  }
+  matmul::pack_narrow(matmul::Side<float>{filters, rows, stride, 1}, 0, rows, k, depth - k, target + k * rows);
+}
 
 /* Where a tile's sums begin and go: rows `step` apart. Without `start` they are added to what is there. */
 struct Sums {
@@ -74,10 +93,13 @@ inline void multiply_windows(int64_t depth, const float* x, const int64_t* offse
   F total[Rows][Vectors];
   begin_sums(sums, total);
   for (int64_t k = 0; k < depth; ++k) {
-    const float* at = x + offsets[k];
+    const float *at = x + offsets[k], *next = x + offsets[smaller(k + kAhead, depth - 1)];
     F lanes[Vectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) lanes[v] = load(at + v * kLanes);
+    for (int v = 0; v < Vectors; ++v) {
+      lanes[v] = load(at + v * kLanes);
+      __builtin_prefetch(next + v * kLanes, 0, 3);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
       const F w = broadcast(weight + r);

@@ -1,5 +1,5 @@
 /* erf, gelu: the error function, and what is made of it. Polynomials were found by Lawson's algorithm for the relative
- * error; errors are measured against float64 in tests_native/test_neural.cpp. */
+ * error; errors are measured against float64 in tests/cpu/test_neural.py. */
 #ifndef PERFX_KERNELS_ERROR_FUNCTION_HPP
 #define PERFX_KERNELS_ERROR_FUNCTION_HPP
 

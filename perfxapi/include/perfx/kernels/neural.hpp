@@ -6,6 +6,7 @@
 #include "perfx/kernels/error_function.hpp"
 #include "perfx/kernels/layer_norm.hpp"
 #include "perfx/kernels/pooling.hpp"
+#include "perfx/kernels/recurrent.hpp"
 #include "perfx/kernels/resampling.hpp"
 
 namespace perfx {
@@ -15,6 +16,12 @@ static const PxKernel kNeuralKernels[] = {
     {"convolution", convolution::accepts, convolution::general_workspace, convolution::run_general},
     {"pool", pooling::accepts_pool, pooling::workspace<1>, pooling::run_pool},
     {"max_pool_with_indices", pooling::accepts_with_indices, pooling::workspace<0>, pooling::run_max_pool_with_indices},
+    {"lstm", recurrent::accepts<recurrent::kLstm>, recurrent::workspace<recurrent::kLstm>,
+     recurrent::run<recurrent::kLstm>},
+    {"gru", recurrent::accepts<recurrent::kGru>, recurrent::workspace<recurrent::kGru>,
+     recurrent::run<recurrent::kGru>},
+    {"rnn", recurrent::accepts<recurrent::kRnn>, recurrent::workspace<recurrent::kRnn>,
+     recurrent::run<recurrent::kRnn>},
     {"resample", resampling::accepts, nullptr, resampling::run},
     {"layer_norm", accepts_layer_norm, nullptr, run_layer_norm},
     {"erf", accepts_unary, nullptr, run_unary<erf>},

@@ -6,6 +6,8 @@
 #ifndef PERFX_KERNELS_WINDOWS_HPP
 #define PERFX_KERNELS_WINDOWS_HPP
 
+#include <string.h>
+
 #include "perfx/kernels/operands.hpp"
 
 namespace perfx {
@@ -101,6 +103,31 @@ inline void fill(float* target, int64_t count, float value) {
   for_each_vector(count, [&](int64_t i, int n) { store_n(target + i, n, set(value)); });
 }
 
+/* p[0], p[2], ..., p[2 * (n - 1)] in the first n lanes; nothing behind them is read. */
+inline F load_even(const float* p, int n) {
+  F result;
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define PERFX_SHUFFLE_VECTOR
+#endif
+#endif
+#ifdef PERFX_SHUFFLE_VECTOR
+  typedef float Sixteen __attribute__((vector_size(64)));
+  const F low = load_first(p, int(smaller(2 * n - 1, kLanes))),
+          high = load_first(p + kLanes, int(larger(2 * n - 17, 0)));
+  Sixteen a, b;
+  memcpy(&a, &low, sizeof(a));
+  memcpy(&b, &high, sizeof(b));
+  a = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  memcpy(&result, &a, sizeof(a));
+#else
+  float lanes[kLanes];
+  for (int i = 0; i < n; ++i) lanes[i] = p[2 * i];
+  result = load_first(lanes, n);
+#endif
+  return result;
+}
+
 /* How a row of a block's copy is made of a row of the input: the same for all rows. */
 struct RowCopy {
   /* `items` items of a slot, from item `first` on; `outside` stands where there is no input. */
@@ -121,7 +148,7 @@ struct RowCopy {
       for_each_vector(count, [&](int64_t i, int n) { store_n(to + i, n, load_n(source + i, n)); });
     } else if (step == 2 * int64_t(sizeof(float))) {
       const float* source = reinterpret_cast<const float*>(from);
-      for (int64_t i = 0; i < count; ++i) to[i] = source[2 * i]; /* compilers know how to take every second one */
+      for_each_vector(count, [&](int64_t i, int n) { store_n(to + i, n, load_even(source + 2 * i, n)); });
     } else {
       for (int64_t i = 0; i < count; ++i, from += step) to[i] = *reinterpret_cast<const float*>(from);
     }
