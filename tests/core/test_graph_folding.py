@@ -98,7 +98,7 @@ def twice(x: px.Array) -> px.Array:
 )
 def test_what_is_left_alone(model: Callable[[px.Array], px.Array]) -> None:
     graph = traced(model)
-    assert ops_of(fuse(graph, lambda node: True)) == ops_of(graph)
+    assert ops_of(fuse(graph, lambda node: node.spec.name.startswith("convolution"))) == ops_of(graph)
 
 
 def test_short_floats_are_rounded_after_each_step() -> None:
