@@ -54,7 +54,11 @@ def test_functions_take_and_return_our_arrays(namespace: str, outcomes: Outcomes
 
 
 def test_the_table_of_the_documents(outcomes: Outcomes) -> None:
-    assert "\n".join(table(outcomes)) in PAGE.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
+    assert "\n".join(table(outcomes)) in text
+    estimators = {name.partition(".")[0] for name in outcomes[SKLEARN] if "." in name}
+    metrics = {name for name in outcomes[SKLEARN] if "." not in name} - {"train_test_split"}
+    assert f"{len(estimators)} estimators and {len(metrics)} metrics" in text
 
 
 CALLS = {
