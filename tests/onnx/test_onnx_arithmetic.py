@@ -6,9 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onnx_files import run_node
+from onnx_files import model, port, run_node
 
 from perfxapi.errors import InvalidArgumentError
+from perfxapi.onnx import load
 
 RNG = np.random.default_rng(0)
 
@@ -38,6 +39,18 @@ def test_a_power_has_the_type_of_its_base():
     base, exponent = np.array([4, 9], np.int32), np.array([0.5, 2], np.float32)
     found = run_node("Pow", base, exponent, opset=15)
     assert (found.dtype, found.tolist()) == (np.int32, [2, 81])
+    assert run_node("Pow", np.float32(3), np.array([2, 3])).tolist() == [9, 27]
+
+
+def test_the_square_is_a_product():
+    x, two = floats(3, 4), np.array([2.0], np.float32)
+    square = load(
+        model([helper.make_node("Pow", ["x", "two"], ["y"])], [port("x")], [port("y")], {"two": two}), "numpy"
+    )
+    np.testing.assert_array_equal(np.asarray(square(x)["y"]), x * x)
+    (planned,) = square.planned()
+    assert [node.spec.name for node in planned.executable.graph.nodes] == ["multiply"]
+    np.testing.assert_array_equal(run_node("Pow", x, two), x * x)
 
 
 def test_shifts_beyond_the_width_lose_all_bits():

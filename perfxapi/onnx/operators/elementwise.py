@@ -16,7 +16,7 @@ import numpy as np
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
-from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
+from perfxapi.onnx.registry import OperatorNode, Value, from_host, is_known, known, operator
 
 _UNARY: dict[str, Callable[[Array], Array]] = {
     "Abs": px.abs,
@@ -124,6 +124,9 @@ def mod(node: OperatorNode, a: Array, b: Array) -> Array:
 def power(node: OperatorNode, base: Array, exponent: Array) -> Array:
     """base to the power of exponent, in the dtype of the base; the two may differ in dtype."""
     exponent = aligned(node, base, exponent)
+    is_number = exponent.size == 1 and exponent.ndim <= base.ndim and is_known(exponent)
+    if is_number and base.dtype.kind == "float" and known(exponent).item() == 2:
+        return px.multiply(base, base)  # what hand-made normalizations take their variance by
     wide = exponent.dtype if exponent.dtype.kind == "float" and base.dtype.kind != "float" else base.dtype
     result = px.pow(px.astype(base, wide, copy=False), px.astype(exponent, wide, copy=False))
     return px.astype(result, base.dtype, copy=False)
