@@ -47,6 +47,34 @@ struct Shape {
   matmul::Layout<float> layout;
 };
 
+/* Rows whose sums stay in registers beside what they are made of. */
+constexpr int kRowsAtOnce = kProductRows < 8 ? 4 : 8;
+
+/* The products of `count` rows with a vector, each in a lane. A row is summed in 16 lanes, in ascending order; these
+ * are added in halves. Rows are turned into lanes for that all at once. */
+inline F multiply_rows(const float* rows, int64_t size, int count, const float* x) {
+  F sums[kLanes];
+  for (int first = 0; first < kLanes; first += kRowsAtOnce) {
+    const float* at[kRowsAtOnce];
+    F part[kRowsAtOnce];
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      at[r] = rows + (first + r < count ? first + r : 0) * size; /* rows that are not wanted repeat the first */
+      part[r] = set(0.0f);
+    }
+    for_each_vector(size, [&](int64_t k, int n) {
+      const F v = load_n(x + k, n);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRowsAtOnce; ++r) part[r] = fma(load_n(at[r] + k, n), v, part[r]);
+    });
+    for (int r = 0; r < kRowsAtOnce; ++r) sums[first + r] = part[r];
+  }
+  transpose(sums);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
+  }
+  return sums[0];
+}
+
 /* All that one thread needs to know of a call. */
 class Recurrence {
  public:
@@ -130,9 +158,11 @@ class Recurrence {
 
   /* The product of this thread's rows of a gate's recurrent weights with a state; own()[unit of the gate]. */
   void multiply_state(int64_t gate, const float* h) const {
-    const int64_t row = gate * shape_.size + units_.begin, size = shape_.size;
-    matmul::multiply_by_vector(floats(call_->operands[kRecurrence]) + row * size, size, size, units_.end - units_.begin,
-                               h, own_ + row);
+    const float* weight = floats(call_->operands[kRecurrence]);
+    for_units([&](int64_t u, int n) {
+      const int64_t row = gate * shape_.size + u;
+      store_n(own_ + row, n, multiply_rows(weight + row * shape_.size, shape_.size, n, h));
+    });
   }
   /* What a gate adds up: both products and both biases, for units from `u` on. */
   F total(int64_t gate, int64_t step, int64_t b, int64_t u, int n) const {
