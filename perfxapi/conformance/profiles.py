@@ -33,7 +33,14 @@ _CACHES = ("float32", "float16")
 _WEIGHTS = ("float32", "float16", "bfloat16", "q8_0", "q4_0", "q4_k", "q6_k")
 """What weights of published models are stored in most often."""
 
-_ARRAY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "tanh", "matmul")
+_ARRAY = (
+    *("add", "subtract", "multiply", "divide", "floor_divide", "remainder", "pow", "maximum", "minimum"),
+    *("equal", "less", "less_equal", "copysign", "hypot", "atan2", "logaddexp"),
+    *("abs", "sign", "ceil", "floor", "round", "trunc", "sqrt", "exp", "expm1", "log", "log2", "log10", "log1p"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+    *("sum", "prod", "max", "min", "argmax", "argmin", "cumulative_sum", "cumulative_prod"),
+    *("where", "concat", "assign", "take", "take_along_axis", "put_rows", "argsort", "searchsorted", "matmul"),
+)
 _MODEL = (
     "add",
     "multiply",

@@ -241,6 +241,16 @@ def _whole_samples(row: Elementwise) -> Iterable[Sample]:
     yield Sample((a, b), label="int16 and uint8")
 
 
+def _single_samples(row: Elementwise) -> Iterable[Sample]:
+    """For ops of one number: what is far from 0 and near it, of either sign; the edges of whole numbers."""
+    if "float" in row.kinds:
+        far = np.geomspace(1e-30, 1e30, 301)
+        yield Sample((np.concatenate([-far, far]).astype(np.float32),), label="near and far")
+        yield Sample((np.linspace(row.low, row.high, 40).reshape(4, 10),), label="float64, rows")
+    if "int" in row.kinds:
+        yield Sample((np.arange(-128, 128).astype(np.int8),), label="all of int8")
+
+
 def _pair_samples(row: Elementwise) -> Iterable[Sample]:
     if "float" in row.kinds:
         yield from _operand_samples()
@@ -252,7 +262,11 @@ def _register_tables() -> None:
     for name, row in _UNARY.items():
         family = _samples(row, 1)
         everywhere = name in ("exp", "tanh")
-        samples = (lambda f=family: [*activation_samples(), *f()]) if everywhere else family
+        samples = lambda f=family, r=row, e=everywhere: [  # noqa: E731
+            *(activation_samples() if e else ()),
+            *f(),
+            *_single_samples(r),
+        ]
         reference = quiet(row.reference)
         register_op(
             OpSpec(name, ("x",), _infer_unary(name, row), reference, samples, cost=elementwise_cost, domain="array")

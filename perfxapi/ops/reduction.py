@@ -89,10 +89,20 @@ def _cost(inputs: Sequence[TensorSpec], attributes: Attributes) -> Cost:
 def _inputs() -> Iterable[tuple[Any, str]]:
     rng = np.random.default_rng(50)
     for shape in ((7,), (3, 5), (2, 3, 33), (64, 65)):
-        yield rng.uniform(0.5, 1.5, shape).astype(np.float32), f"shape {shape}"
-    yield rng.uniform(0.5, 1.5, (3, 8)), "float64"
+        yield rng.uniform(0.8, 1.2, shape).astype(np.float32), f"shape {shape}"
+    yield rng.uniform(0.8, 1.2, (3, 8)), "float64"
     yield rng.integers(-3, 4, (3, 8)), "int64"
     yield np.array([[1, np.nan, 3], [np.inf, 1, -np.inf]], np.float32), "not finite"
+    yield rng.integers(-128, 128, (30, 17)).astype(np.int8), "int8"
+    yield rng.integers(0, 1 << 16, (9, 11)).astype(np.uint16), "uint16"
+    yield rng.uniform(0.8, 1.2, (5, 9)).astype(np.float16), "float16"
+
+
+def _large_inputs() -> Iterable[tuple[Any, str]]:
+    """Whole numbers, whose sums are exact in any order, in so many rows and columns that threads share them."""
+    rng = np.random.default_rng(51)
+    for shape, kind in (((3, 17000), np.float32), ((2500, 12), np.float64), ((2, 40, 1100), np.float32)):
+        yield rng.integers(-4, 5, shape).astype(kind), f"shape {shape}"
 
 
 def _reduction_samples() -> Iterable[Sample]:
@@ -100,11 +110,20 @@ def _reduction_samples() -> Iterable[Sample]:
         last = x.ndim - 1
         for axes in {(), (0,), (last,), tuple(range(x.ndim))}:
             yield Sample((x,), {"axes": axes, "keepdims": len(axes) % 2}, f"{label}, axes {axes}")
+    for x, label in _large_inputs():
+        for axes in {(0,), (x.ndim - 1,), (0, x.ndim - 1)}:
+            yield Sample((x,), {"axes": axes}, f"{label}, axes {axes}")
 
 
 def _axis_samples() -> Iterable[Sample]:
     for x, label in _inputs():
         yield from (Sample((x,), {"axis": axis}, f"{label}, axis {axis}") for axis in {0, x.ndim - 1})
+
+
+def _position_samples() -> Iterable[Sample]:
+    yield from _axis_samples()
+    for x, label in _large_inputs():
+        yield from (Sample((x,), {"axis": axis}, f"{label}, axis {axis}") for axis in range(x.ndim))
 
 
 def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,7 +161,7 @@ _REDUCTIONS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
 )
 for _name, _function, _kinds in _REDUCTIONS:
     _register(_name, _infer_reduction(_name, _kinds), _reduce(_function), _reduction_samples, AXES, KEEPDIMS)
-_register("argmax", _infer_position("argmax"), _position(np.argmax), _axis_samples, AXIS, KEEPDIMS)
-_register("argmin", _infer_position("argmin"), _position(np.argmin), _axis_samples, AXIS, KEEPDIMS)
+_register("argmax", _infer_position("argmax"), _position(np.argmax), _position_samples, AXIS, KEEPDIMS)
+_register("argmin", _infer_position("argmin"), _position(np.argmin), _position_samples, AXIS, KEEPDIMS)
 _register("cumulative_sum", _infer_running("cumulative_sum"), _running(np.cumsum), _axis_samples, AXIS)
 _register("cumulative_prod", _infer_running("cumulative_prod"), _running(np.cumprod), _axis_samples, AXIS)

@@ -207,6 +207,11 @@ def _take_samples() -> Iterable[Sample]:
             indices = rng.integers(-shape[axis], shape[axis], count).astype(kind)
             yield Sample((x, np.asarray(indices)), {"axis": axis}, f"{count} of axis {axis} of {shape}")
     yield Sample((np.array([True, False]), np.array([1, 1, 0])), {"axis": 0}, "bool")
+    for shape, axis, dtype in (((50, 300), 1, "uint8"), ((4, 9, 70), 1, "complex128"), ((6, 2000), 0, "float16")):
+        large = rng.integers(0, 100, shape).astype(dtype)
+        places = rng.integers(-shape[axis], shape[axis], (2, 40)).astype(np.int16)
+        yield Sample((large, places), {"axis": axis}, f"{dtype}, axis {axis} of {shape}")
+    yield Sample((np.zeros((3, 5)), np.zeros(0, np.int64)), {"axis": 0}, "no indices")
 
 
 def _along_shape(op: str, x: Shape, indices: Shape, axis: int) -> Shape:
@@ -235,6 +240,7 @@ def _take_along_samples() -> Iterable[Sample]:
         ((5, 33), 1, (5, 40)),
         ((5, 33), 0, (2, 33)),
         ((3, 1, 4), 2, (1, 2, 3)),
+        ((40, 70), 1, (40, 50)),
     ):
         x = rng.standard_normal(shape).astype(np.float32)
         for kind in (np.int32, np.int64):
@@ -275,6 +281,13 @@ def _argsort_samples() -> Iterable[Sample]:
             x = rng.integers(0, 9, shape).astype(np.float32)
             yield Sample((x,), {"axis": axis, "descending": descending}, f"axis {axis} of {shape}, with ties")
         yield Sample((rng.integers(0, 9, 20),), {"axis": 0, "descending": descending}, "int64")
+        for kind in (np.int8, np.uint16, np.int64, np.float16, np.float64):
+            x = rng.integers(0, 1 << 40, (3, 70)).astype(np.int32).astype(kind)
+            yield Sample((x,), {"axis": 1, "descending": descending}, f"{np.dtype(kind)}, negative and large")
+        hostile = np.array([3, np.nan, 0, -0.0, np.inf, -1, -np.inf, np.nan, 0, 2], np.float32)
+        yield Sample((hostile,), {"axis": 0, "descending": descending}, "not finite")
+        long = rng.standard_normal((2, 33000)).astype(np.float32)
+        yield Sample((long,), {"axis": 1, "descending": descending}, "long lines")
 
 
 register_op(
@@ -308,6 +321,8 @@ def _searchsorted_samples() -> Iterable[Sample]:
             for kind in (np.float32, np.int64):
                 sample = (edges.astype(kind), np.asarray(values).astype(kind))
                 yield Sample(sample, {"side": side}, f"{shape} among {count}, {side}")
+        edges = np.array([-np.inf, -1, 0, 0, 2, np.inf, np.nan, np.nan])
+        yield Sample((edges, edges[::-1].copy()), {"side": side}, f"float64, not finite, {side}")
 
 
 register_op(
@@ -339,7 +354,7 @@ def _flat_nonzero(x: Any, count: int) -> Any:
 
 def _flat_nonzero_samples() -> Iterable[Sample]:
     rng = np.random.default_rng(67)
-    for size in (0, 1, 40, 1000):
+    for size in (0, 1, 40, 5000):
         x = rng.integers(0, 2, size).astype(np.bool_)
         yield Sample((x,), {"count": int(x.sum())}, f"{size} elements")
 

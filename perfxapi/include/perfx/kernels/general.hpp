@@ -30,8 +30,6 @@ static const PxKernel kGeneralKernels[] = {
     {"gated_activation", accepts_gated_activation, nullptr, run_gated_activation},
     {"gelu_tanh", accepts_unary, nullptr, run_unary<gelu_tanh>},
     {"silu", accepts_unary, nullptr, run_unary<silu>},
-    {"tanh", accepts_unary, nullptr, run_unary<tanh>},
-    {"exp", accepts_unary, nullptr, run_unary<exp>},
     {"sigmoid", accepts_unary, nullptr, run_unary<sigmoid>},
     {"softcap", accepts_softcap, nullptr, run_softcap},
     {"elementwise_chain", accepts_elementwise_chain, nullptr, run_elementwise_chain},

@@ -186,8 +186,10 @@ using Convert = void (*)(const char* from, char* to, int64_t count);
 class Reader {
  public:
   void start(const PxTensor& tensor, const PxTensor& like, Convert convert, Range part) {
-    const Walk walk = walk_over(tensor, like);
-    cursor_ = Cursor(walk, part.begin);
+    start(walk_over(tensor, like), convert, part.begin);
+  }
+  void start(const Walk& walk, Convert convert, int64_t begin) {
+    cursor_ = Cursor(walk, begin);
     convert_ = convert;
     dense_ = walk.dense();
     one_number_ = walk.one_number();
