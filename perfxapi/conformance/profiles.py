@@ -39,7 +39,7 @@ _ARRAY = (
     *("abs", "sign", "ceil", "floor", "round", "trunc", "sqrt", "exp", "expm1", "log", "log2", "log10", "log1p"),
     *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
     *("sum", "prod", "max", "min", "argmax", "argmin", "cumulative_sum", "cumulative_prod"),
-    *("where", "concat", "assign", "take", "take_along_axis", "put_rows", "argsort", "searchsorted", "matmul"),
+    *("concat", "assign", "take", "take_along_axis", "put_rows", "argsort", "searchsorted", "matmul"),
 )
 _MODEL = (
     "add",
@@ -61,7 +61,11 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("minimal", "a device and one kernel; everything else falls back", {}),
-        Profile("array", "arithmetic on arrays of float32", dict.fromkeys(_ARRAY, _FLOAT32)),
+        Profile(
+            "array",
+            "arithmetic, functions, reductions and selections on arrays of float32",
+            {**dict.fromkeys(_ARRAY, _FLOAT32), "where": ("bool",)},
+        ),
         Profile(
             "language-model",
             "every step of a decoder with weights as published and a paged cache; fused ops may be lacking",

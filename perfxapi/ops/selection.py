@@ -281,9 +281,14 @@ def _argsort_samples() -> Iterable[Sample]:
             x = rng.integers(0, 9, shape).astype(np.float32)
             yield Sample((x,), {"axis": axis, "descending": descending}, f"axis {axis} of {shape}, with ties")
         yield Sample((rng.integers(0, 9, 20),), {"axis": 0, "descending": descending}, "int64")
-        for kind in (np.int8, np.uint16, np.int64, np.float16, np.float64):
-            x = rng.integers(0, 1 << 40, (3, 70)).astype(np.int32).astype(kind)
-            yield Sample((x,), {"axis": 1, "descending": descending}, f"{np.dtype(kind)}, negative and large")
+        for dtype in ("int8", "uint16", "int64"):
+            limits = np.iinfo(dtype)
+            whole = rng.integers(limits.min, limits.max, (3, 70), dtype)
+            yield Sample((whole,), {"axis": 1, "descending": descending}, f"{dtype}, negative and large")
+        for dtype in ("float16", "float64"):
+            yield Sample(
+                (100 * rng.standard_normal((3, 70)).astype(dtype),), {"axis": 1, "descending": descending}, dtype
+            )
         hostile = np.array([3, np.nan, 0, -0.0, np.inf, -1, -np.inf, np.nan, 0, 2], np.float32)
         yield Sample((hostile,), {"axis": 0, "descending": descending}, "not finite")
         long = rng.standard_normal((2, 33000)).astype(np.float32)

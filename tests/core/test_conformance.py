@@ -96,6 +96,7 @@ def test_a_nan_that_is_swallowed_is_found(sim: SimulatedBackend) -> None:
         "NaN",
         "not finite",
         "float64, not finite",
+        "near and far",
     }
 
 
