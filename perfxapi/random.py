@@ -24,7 +24,7 @@ from perfxapi.creation import checked_sizes
 from perfxapi.device import Device
 from perfxapi.dtypes import DType, dtype_of
 from perfxapi.errors import InvalidArgumentError, InvalidDTypeError
-from perfxapi.ops.random import WORDS_PER_BLOCK
+from perfxapi.ops.random import WORDS_PER_BLOCK, random_bits
 from perfxapi.policy import get_device
 from perfxapi.standard.creation import arange
 from perfxapi.standard.data_types import astype
@@ -57,12 +57,20 @@ class Generator:
 
     def __init__(self, seed: int, *, stream: int = 0, device: Device | str | None = None) -> None:
         self._seed, self._stream = _word("seed", seed), _word("stream", stream)
-        self._blocks = 0
+        self._blocks = self._children = 0
         self.device = get_device(device)
 
     def spawn(self, count: int) -> list[Generator]:
-        """Generators of the streams after this one's."""
-        return [Generator(self._seed, stream=self._stream + 1 + index, device=self.device) for index in range(count)]
+        """Generators that are independent of this one and of each other, new ones each time.
+
+        Their streams are bits of the last blocks of this one's, which no drawing reaches.
+        """
+        streams = []
+        for _ in range(count):
+            self._children += 1
+            key = np.array([self._seed, self._stream, (1 << 64) - self._children], np.uint64)
+            streams.append(int(random_bits(key, 2).view(np.uint64)[0]))
+        return [Generator(self._seed, stream=stream, device=self.device) for stream in streams]
 
     def bits(self, shape: Shape = (), dtype: DType | str = dtypes.uint32) -> Array:
         """Random bits: whole numbers of uint32 or uint64, all equally likely."""
@@ -120,7 +128,7 @@ class Generator:
         low).
         """
         start, stop = (0, low) if high is None else (low, high)
-        start, stop = operator.index(start), operator.index(stop)
+        start, stop = _whole("integers: low", start), _whole("integers: high", stop)
         kind = dtype_of(dtype)
         if kind.kind not in ("int", "uint"):
             raise InvalidDTypeError(f"integers: dtype must be one of whole numbers; got {kind.name}")
@@ -134,13 +142,15 @@ class Generator:
 
     def permutation(self, x: int | Array) -> Array:
         """The numbers below `x` in random order, or the array `x` with its first axis so."""
-        count = int(x.shape[0]) if isinstance(x, Array) else operator.index(x)
+        if isinstance(x, Array) and not x.shape:
+            raise InvalidArgumentError("permutation: an array of no dimensions has no order")
+        count = int(x.shape[0]) if isinstance(x, Array) else _whole("permutation: x", x)
         order = argsort(self.bits(count, dtypes.uint64))
         return take(x, order, axis=0) if isinstance(x, Array) else order
 
     def choice(self, x: int | Array, shape: Shape = (), *, replace: bool = True) -> Array:
         """Elements (along the first axis) of `x`, or numbers below it, each as likely; without `replace` none twice."""
-        pool = x if isinstance(x, Array) else arange(operator.index(x), device=self.device)
+        pool = x if isinstance(x, Array) else arange(_whole("choice: x", x), device=self.device)
         size, sizes = int(pool.shape[0]), _sizes(shape, dtypes.int64)
         count = math.prod(sizes)
         if not replace and count > size:
@@ -154,11 +164,15 @@ def default_rng(seed: int | None = None, *, device: Device | str | None = None) 
     return Generator(secrets.randbits(64) if seed is None else seed, device=device)
 
 
-def _word(name: str, value: Any) -> int:
+def _whole(name: str, value: Any) -> int:
     try:
-        word = operator.index(value)
+        return operator.index(value)
     except TypeError:
-        word = -1
+        raise InvalidArgumentError(f"{name} must be a whole number; got {value!r}") from None
+
+
+def _word(name: str, value: Any) -> int:
+    word = _whole(name, value)
     if not 0 <= word < 1 << 64:
         raise InvalidArgumentError(f"{name} must be a whole number from 0 to 2^64 - 1; got {value!r}")
     return word

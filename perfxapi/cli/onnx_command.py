@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=1x3x224x224", help="the shape of an input that is made"
     )
-    parser.add_argument("--output", metavar="FOLDER", type=Path, help="run: write outputs there as NAME.npy")
+    parser.add_argument("--output", metavar="FOLDER", type=Path, help="run: write tensors there as NAME.npy")
     parser.add_argument("--repeat", type=int, default=1, help="run: how many times; the median time is shown")
 
 
@@ -73,6 +74,8 @@ def _inputs(model: Model, arguments: argparse.Namespace) -> tuple[dict[str, Any]
     given = {name: _array(path) for name, path in _pairs("--input", arguments.input, model)}
     shapes = {name: _sizes(text) for name, text in _pairs("--shape", arguments.shape, model)}
     rng = np.random.default_rng(0)
+    if both := given.keys() & shapes.keys():
+        raise InvalidArgumentError(f"--shape {min(both)!r}: this input is given by --input")
     made = [port for port in model.required_inputs if port.name not in given]
     return {**given, **{port.name: _make(port, shapes.get(port.name), rng) for port in made}}, [p.name for p in made]
 
@@ -91,13 +94,16 @@ def _pairs(option: str, texts: list[str], model: Model) -> list[tuple[str, str]]
 def _array(path: str) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise FileFormatError(path, "file", f"is no array of NumPy: {error}") from error
 
 
 def _sizes(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(size) for size in text.split("x") if size)
+        sizes = tuple(int(size) for size in text.split("x") if size)
+        if any(size < 0 for size in sizes):
+            raise ValueError
+        return sizes
     except ValueError:
         raise InvalidArgumentError(f"--shape: {text!r} is no list of sizes such as 1x3x224x224") from None
 
@@ -143,14 +149,22 @@ def _described(value: Any) -> str:
 def _outputs(outputs: dict[str, Any], seconds: float, folder: Path | None) -> dict[str, Any]:
     from perfxapi.onnx import to_host
 
-    summary = {}
+    summary, written = {}, {}
     for name, value in outputs.items():
         values = to_host(value) if not isinstance(value, list) and value is not None else None
         summary[name] = _summary(values)
         if folder is not None and values is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            np.save(folder / (name.replace("/", "_") + ".npy"), values, allow_pickle=False)
-    return {"seconds": seconds, "values": summary, "written_to": str(folder) if folder is not None else None}
+            written[name] = str(folder / (quote(name, safe="") + ".npy"))
+            np.save(written[name], _storable(values), allow_pickle=False)
+    return {"seconds": seconds, "values": summary, "written": written}
+
+
+def _storable(values: Any) -> Any:
+    """What a file of NumPy can hold: strings as its own, the narrow types of ONNX as float32."""
+    if values.dtype.kind == "O":
+        return values.astype(np.str_)
+    return values.astype(np.float32) if values.dtype.kind == "V" else values
 
 
 def _summary(values: Any) -> dict[str, float]:
@@ -166,7 +180,9 @@ def _print_outputs(shown: dict[str, Any]) -> None:
         for name, found in shown["values"].items()
     ]
     print(text_table(["output", "min", "max", "mean"], rows))
-    print(f"{shown['seconds'] * 1000:.2f} ms" + (f"; written to {shown['written_to']}" if shown["written_to"] else ""))
+    for name, path in shown["written"].items():
+        print(f"{name}: written to {path}")
+    print(f"{shown['seconds'] * 1000:.2f} ms")
 
 
 # ---- showing

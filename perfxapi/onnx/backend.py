@@ -22,7 +22,7 @@ class Prepared(base.BackendRep):
 
     def run(self, inputs: Sequence[Any], **_: Any) -> tuple[Any, ...]:
         """The outputs for inputs in order, as NumPy arrays (lists of them for sequences)."""
-        return tuple(_as_numpy(value) for value in self.model(*inputs).values())
+        return tuple(_as_numpy(value) for value in self.model.results(self.model.named(inputs)))
 
 
 class Backend(base.Backend):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from perfxapi.array import Array
+from perfxapi.array import Array, is_traced
 from perfxapi.device import Device
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx import control_flow as control_flow
@@ -18,7 +19,7 @@ from perfxapi.onnx.element_types import code_of, name_of
 from perfxapi.onnx.program import Port
 from perfxapi.onnx.reading import read_model
 from perfxapi.onnx.registry import Value, from_host
-from perfxapi.onnx.segments import Planned, Runner
+from perfxapi.onnx.segments import Planned, Runner, copied
 from perfxapi.policy import get_device
 
 
@@ -26,6 +27,7 @@ class Model:
     """A model on a device.
 
     `inputs` and `outputs` are its ports. For each set of input shapes that it meets, it makes plans and keeps them.
+    Threads that call one model take turns.
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes | Any, device: Device | str | None = None) -> None:
@@ -38,6 +40,7 @@ class Model:
         self.outputs = self.program.outputs
         self.required_inputs = tuple(p for p in self.inputs if p.name not in initialized and p.kind != "optional")
         self._runner = Runner(self.program, self.device)
+        self._turn = threading.Lock()
 
     def __call__(self, *operands: Any, **named: Any) -> dict[str, Value]:
         """Runs the model: inputs by position, those with defaults last, or by name (`run` takes any name).
@@ -45,16 +48,24 @@ class Model:
         Inputs are Arrays or what NumPy takes; outputs are Arrays on the model's device, by name. Raises
         InvalidArgumentError for inputs that are missing, unknown, or not as the model declares them.
         """
-        if len(operands) > len(self.inputs):
-            raise InvalidArgumentError(f"{self.path}: takes {len(self.inputs)} inputs; got {len(operands)}")
-        ordered = sorted(self.inputs, key=lambda port: port.name in self.program.constants)
-        given = dict(zip((port.name for port in ordered), operands, strict=False))
+        given = self.named(operands)
         if twice := given.keys() & named.keys():
             raise InvalidArgumentError(f"{self.path}: input {min(twice)!r} is given twice")
         return self.run({**given, **named})
 
+    def named(self, operands: Sequence[Any]) -> dict[str, Any]:
+        """Inputs by name, for inputs by position, those with defaults last."""
+        if len(operands) > len(self.inputs):
+            raise InvalidArgumentError(f"{self.path}: takes {len(self.inputs)} inputs; got {len(operands)}")
+        ordered = sorted(self.inputs, key=lambda port: port.name in self.program.constants)
+        return dict(zip((port.name for port in ordered), operands, strict=False))
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Value]:
-        """The outputs by name, for inputs by name."""
+        """The outputs by name, for inputs by name. They are memory of their own, which no later run changes."""
+        return {port.name: value for port, value in zip(self.outputs, self.results(inputs), strict=True)}
+
+    def results(self, inputs: Mapping[str, Any]) -> tuple[Value, ...]:
+        """The outputs in order: `run` has one of several of one name."""
         names = [port.name for port in self.inputs]
         for name in inputs:
             if name not in names:
@@ -64,8 +75,10 @@ class Model:
                 raise InvalidArgumentError(f"{self.path}: input {port.name!r} is missing: {describe(port)}")
         symbols: dict[str, int] = {}
         operands = [self._operand(port, inputs, symbols) for port in self.inputs]
-        results = self._runner.run({}, operands)
-        return {port.name: value for port, value in zip(self.outputs, results, strict=True)}
+        with self._turn:
+            results = self._runner.run({}, operands)
+        taken = {id(item.view.buffer) for value in operands for item in _arrays(value)}
+        return tuple(_owned(value, taken) for value in results)
 
     def planned(self) -> list[Planned]:
         """What runs how, of all plans made so far."""
@@ -79,7 +92,10 @@ class Model:
     def _operand(self, port: Port, inputs: Mapping[str, Any], symbols: dict[str, int]) -> Value:
         if port.name not in inputs:
             return self.program.constants.get(port.name)
-        value = as_value(inputs[port.name], self.device, port.kind)
+        try:
+            value = as_value(inputs[port.name], self.device, port.kind)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(f"{self.path}: input {port.name!r}: {error}") from error
         if isinstance(value, Array | np.ndarray):
             self._check(port, value, symbols)
         elif value is None and port.kind != "optional":
@@ -113,11 +129,35 @@ def as_value(given: Any, device: Device, kind: str = "tensor") -> Value:
     if kind == "sequence" or (kind == "optional" and isinstance(given, list)):
         return [as_value(item, device) for item in given]
     if isinstance(given, Array):
+        if is_traced(given.view):
+            raise InvalidArgumentError("a traced array: a model has plans of its own, and is no part of another graph")
         return given.to_device(device)
     values = np.asarray(given)
-    if values.dtype.kind in "US":
-        return np.array([str(item) for item in values.reshape(-1)], object).reshape(values.shape)
+    if values.dtype.kind in "USO":
+        return np.array([_text(item) for item in values.reshape(-1)], object).reshape(values.shape)
     return from_host(values, device)
+
+
+def _text(item: Any) -> str:
+    return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+
+
+def _arrays(value: Value) -> Iterator[Array]:
+    """The arrays that a value is or holds."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _arrays(item)
+    elif isinstance(value, Array):
+        yield value
+
+
+def _owned(value: Value, taken: set[int]) -> Value:
+    """A result in memory that neither the caller's inputs (`taken`) nor the model's constants share."""
+    if isinstance(value, list):
+        return [_owned(item, taken) for item in value]
+    if isinstance(value, Array):
+        return copied(value) if value.view.buffer.constant or id(value.view.buffer) in taken else value
+    return None if value is None else value.copy()
 
 
 def load(source: str | os.PathLike[str] | bytes | Any, device: Device | str | None = None) -> Model:

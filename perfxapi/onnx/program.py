@@ -10,6 +10,9 @@ from typing import Any
 from perfxapi.errors import InvalidArgumentError, PerfXError, TraceError
 from perfxapi.onnx.registry import OperatorNode, Registration, Value, ValueNeeded
 
+_MAX_UNROLLED = 256
+"""Steps that loops may add to one plan."""
+
 Scope = Mapping[str, Value]
 """Values by name."""
 
@@ -51,6 +54,9 @@ class Step:
         else:
             results = self._translated(operands, scope, enter)
         values = results if isinstance(results, tuple) else (results,)
+        for index, name in enumerate(self.node.outputs[len(values) :], len(values)):
+            if name:
+                raise self.node.unsupported(f"output {index} ({name!r})")
         return {name: value for name, value in zip(self.node.outputs, values, strict=False) if name}
 
     def _translated(self, operands: Sequence[Value], scope: Scope, enter: Enter) -> Any:
@@ -90,6 +96,11 @@ class Program:
         own.update(name for step in self.steps for name in step.node.outputs)
         read = frozenset(port.name for port in self.outputs).union(*(step.reads for step in self.steps))
         return frozenset(name for name in read - own if name)
+
+    @cached_property
+    def size(self) -> int:
+        """Steps that it is made of, with those of functions and subgraphs for each time that they stand in it."""
+        return len(self.steps) + sum(program.size for step in self.steps for program in step.programs.values())
 
     def live(self, index: int) -> frozenset[str]:
         """Names that steps from `index` on, or the outputs, need and that are defined before."""
@@ -145,12 +156,25 @@ class Closure:
         """The results of the subgraph."""
         return self.enter(self.program, self.scope, operands)
 
+    def count_turn(self) -> None:
+        """A loop is about to call it once more. Raises ValueNeeded where that makes a plan too large."""
+        if isinstance(self.enter, Inlining):
+            self.enter.left -= self.program.size
+            if self.enter.left < 0:
+                raise ValueNeeded
 
-def inline(program: Program, outer: Scope, operands: Sequence[Value]) -> tuple[Value, ...]:
-    """Runs all steps of a program as part of the trace that is being made."""
-    scope = {**program.constants, **program.start(outer, operands)}
-    for step in program.steps:
-        if step.translation is not None and step.translation.between_plans:
-            raise ValueNeeded
-        scope.update(step.apply(scope, inline))
-    return program.results(scope)
+
+class Inlining:
+    """Runs programs as part of one trace. `left` is how many more steps loops may add to it."""
+
+    def __init__(self) -> None:
+        self.left = _MAX_UNROLLED
+
+    def __call__(self, program: Program, outer: Scope, operands: Sequence[Value]) -> tuple[Value, ...]:
+        """Runs all steps of a program."""
+        scope = {**program.constants, **program.start(outer, operands)}
+        for step in program.steps:
+            if step.translation is not None and step.translation.between_plans:
+                raise ValueNeeded
+            scope.update(step.apply(scope, self))
+        return program.results(scope)

@@ -33,6 +33,8 @@ from perfxapi.onnx.registry import (
 
 _MAX_DEPTH = 64
 """Subgraphs within subgraphs, and functions that call functions."""
+_MAX_STEPS = 1_000_000
+"""Nodes of a model, those of functions counted for each call."""
 
 _HOW_TO_ADD = "A plugin can bring one: perfxapi.onnx.operator registers it."
 
@@ -58,6 +60,10 @@ def read_model(source: str | os.PathLike[str] | bytes | Any, device: Device) -> 
     opsets = dict(model.graph.opset_imports)
     builder = _Builder(path, model, device)
     program = builder.program(model.graph, opsets, 0)
+    if program.captured:
+        raise GraphError(f"{path}: nothing makes {', '.join(map(repr, sorted(program.captured)))}, which is read")
+    if program.size > _MAX_STEPS:
+        raise GraphError(f"{path}: its functions expand to {program.size} nodes, more than {_MAX_STEPS}")
     if builder.missing:
         places = ", ".join(f"{name}" + (f" (node {node!r})" if node else "") for name, node in builder.missing.items())
         raise UnsupportedOperatorError(f"{path}: no translation of {places}. {_HOW_TO_ADD}")
@@ -75,9 +81,10 @@ def _parsed(source: Any) -> tuple[str, ir.Model]:
         path = Path(source)
         try:
             model = _decoded(str(path), path.read_bytes())
-        except OSError as error:
-            raise FileFormatError(path, "file", f"cannot be read: {error.strerror or error}") from error
-        ir.external_data.set_base_dir(model.graph, path.absolute().parent)
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileFormatError):
+                raise
+            raise FileFormatError(path, "file", f"cannot be read: {getattr(error, 'strerror', '') or error}") from error
         return str(path), model
     if isinstance(source, bytes | bytearray | memoryview):
         return "<bytes>", _decoded("<bytes>", bytes(source))
@@ -126,6 +133,7 @@ class _Builder:
 
     def __init__(self, path: str, model: ir.Model, device: Device) -> None:
         self._path, self._device = path, device
+        self._programs: dict[Any, Program] = {}
         self._functions = model.functions
         self.missing: dict[str, str] = {}
 
@@ -187,7 +195,7 @@ class _Builder:
                 name: attribute for name, attribute in function.attributes.items() if attribute.value is not None
             }
             body = {**defaults, **self._attributes(node, given)}
-            programs = {"function": self.program(function, function.opset_imports, depth + 1, body)}
+            programs = {"function": self._function(function, depth, body)}
         elif translation is None:
             self.missing.setdefault(f"{domain or 'ai.onnx'}.{node.op_type}", node.name or "")
         outputs = tuple(value.name or "" for value in node.outputs)
@@ -195,6 +203,17 @@ class _Builder:
         version = opsets.get(domain, opsets.get("ai.onnx", 1) if not domain else 1)
         described = OperatorNode(node.op_type, domain, version, node.name or "", attributes, outputs, self._device)
         return Step(described, translation, inputs, programs)
+
+    def _function(self, function: ir.Function, depth: int, given: Mapping[str, ir.Attr]) -> Program:
+        """The program of a function for the attributes that are given to it: one for all calls that give the same."""
+        plain = all(isinstance(attribute.value, int | float | str) for attribute in given.values())
+        key = (function.identifier(), *sorted((name, attribute.value) for name, attribute in given.items() if plain))
+        if not plain or key not in self._programs:
+            program = self.program(function, function.opset_imports, depth + 1, given)
+            if not plain:
+                return program
+            self._programs[key] = program
+        return self._programs[key]
 
     def _attributes(self, node: ir.Node, given: Mapping[str, ir.Attr]) -> dict[str, ir.Attr]:
         """The attributes of a node, those that refer to the function's replaced by what was given to it."""
@@ -262,23 +281,31 @@ class _Builder:
 
     def _check_external(self, where: str, tensor: ir.ExternalTensor) -> None:
         """External data must be a plain file below the model's folder. Raises FileFormatError."""
-        folder, location = Path(tensor.base_dir or ".").resolve(), str(tensor.location)
-        problem = ""
+        location, folder = str(tensor.location), Path(self._path).absolute().parent
+        try:
+            problem = self._external_problem(folder.resolve(), location, tensor.offset or 0, tensor.length or 0)
+        except (OSError, ValueError, RuntimeError) as error:  # no name of a file, a circle of links
+            problem = str(error)
+        if problem:
+            raise FileFormatError(self._path, f"{where}, external data {location[:200]!r}", problem)
+        tensor.base_dir = folder  # wherever in the model it stands
+
+    def _external_problem(self, folder: Path, location: str, offset: int, length: int) -> str:
+        """What is wrong with a place of external data; "" if nothing."""
         place = folder / location
         if self._path.startswith("<"):
-            problem = "a model that is not read from a file has no folder to find it in: load it by its path"
-        elif os.path.isabs(location) or ".." in Path(location).parts or "\\" in location:
-            problem = "it must be a relative path below the model's folder"
-        elif place.resolve() != place:
-            problem = "it goes over a symbolic link"
-        elif not place.exists():
-            problem = "there is no such file"
-        elif not stat.S_ISREG(place.stat().st_mode) or place.stat().st_nlink != 1:
-            problem = "it must be a plain file with one name (no hard link)"
-        elif (tensor.offset or 0) < 0 or (tensor.offset or 0) + (tensor.length or 0) > place.stat().st_size:
-            problem = f"offset {tensor.offset} and length {tensor.length} go past its {place.stat().st_size} bytes"
-        if problem:
-            raise FileFormatError(self._path, f"{where}, external data {location!r}", problem)
+            return "a model that is not read from a file has no folder to find it in: load it by its path"
+        if os.path.isabs(location) or ".." in Path(location).parts or "\\" in location:
+            return "it must be a relative path below the model's folder"
+        if place.resolve() != place:
+            return "it goes over a symbolic link"
+        if not place.exists():
+            return "there is no such file"
+        if not stat.S_ISREG(place.stat().st_mode) or place.stat().st_nlink != 1:
+            return "it must be a plain file with one name (no hard link)"
+        if offset < 0 or offset + length > place.stat().st_size:
+            return f"offset {offset} and length {length} go past its {place.stat().st_size} bytes"
+        return ""
 
 
 def _translation(domain: str, op_type: str) -> Registration | None:

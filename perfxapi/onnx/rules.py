@@ -41,9 +41,10 @@ def own(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]
 
 
 def _unary(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]:
-    if node.inputs[0].dtype.kind == "complex":
+    operator = _UNARY[node.spec.name]
+    if not writer.takes(operator, node.inputs[0].dtype):
         return writer.own(node, inputs)
-    return [writer.node(_UNARY[node.spec.name], inputs)]
+    return [writer.node(operator, inputs)]
 
 
 def _binary(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]:
@@ -51,9 +52,9 @@ def _binary(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Va
     first, second = (view.dtype for view in node.inputs)
     common = result_type(first, second)
     name = node.spec.name
-    if common.kind == "complex" or (common is bool_ and name not in (*_ON_TRUTHS, "equal")):
-        return writer.own(node, inputs)
     operator = _ON_TRUTHS[name] if common is bool_ and name in _ON_TRUTHS else {**_ARITHMETIC, **_COMPARISONS}[name]
+    if not writer.takes(operator, common):
+        return writer.own(node, inputs)
     operands = [writer.cast(x, view.dtype, common) for x, view in zip(inputs, node.inputs, strict=True)]
     return [writer.node(operator, operands)]
 
@@ -78,16 +79,15 @@ def _astype(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Va
 
 
 def _reduce(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]:
-    dtype = node.inputs[0].dtype
     axes = np.array(node.attributes["axes"], np.int64)
-    if dtype.kind == "complex" or dtype is bool_ or not axes.size:
+    if not axes.size or not writer.takes(_REDUCTIONS[node.spec.name], node.inputs[0].dtype):
         return writer.own(node, inputs)
     keepdims = {"keepdims": node.attributes["keepdims"]}
     return [writer.node(_REDUCTIONS[node.spec.name], [inputs[0], writer.constant(axes)], keepdims)]
 
 
 def _arg_reduce(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]:
-    if node.inputs[0].dtype is bool_:
+    if not writer.takes(_ARG_REDUCTIONS[node.spec.name], node.inputs[0].dtype):
         return writer.own(node, inputs)
     return [writer.node(_ARG_REDUCTIONS[node.spec.name], inputs, node.attributes)]
 
@@ -100,14 +100,16 @@ def _along_axis(operator: str) -> Rule:
 
 
 def _plain(operator: str, **attributes: Any) -> Rule:
-    def rule(writer: Writer, _: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]:
-        return [writer.node(operator, inputs, attributes)]
+    def rule(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]:
+        result = node.outputs[0].spec.dtype  # float32 of narrower operands too, which ONNX would keep narrow
+        operands = [writer.cast(x, view.dtype, result) for x, view in zip(inputs, node.inputs, strict=True)]
+        return [writer.node(operator, operands, attributes)]
 
     return rule
 
 
 def _cumulative_sum(writer: Writer, node: Node, inputs: Sequence[Any]) -> Sequence[ir.Value]:
-    if node.inputs[0].dtype.kind == "complex":
+    if not writer.takes("CumSum", node.inputs[0].dtype):
         return writer.own(node, inputs)
     return [writer.node("CumSum", [inputs[0], writer.constant(np.array(node.attributes["axis"], np.int64))])]
 

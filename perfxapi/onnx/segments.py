@@ -8,7 +8,7 @@ Otherwise the segment ends before that step, which then runs by itself, on concr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -21,18 +21,21 @@ from perfxapi.graph import Executable, Graph, Node, compile
 from perfxapi.graph import Value as GraphValue
 from perfxapi.graph.trace import GraphTracer
 from perfxapi.memory import View
-from perfxapi.onnx.program import Program, Scope, Step, inline
+from perfxapi.onnx.program import Inlining, Program, Scope, Step
 from perfxapi.onnx.registry import Value, ValueNeeded
 from perfxapi.ops.spec import INTEGERS, TensorSpec
 
 _MAX_SEGMENTS = 256
-"""Plans that a program keeps; the oldest goes first."""
+_MAX_BYTES = 1 << 28
+"""Plans that a program keeps, and the memory of their values; the one that was not used for longest goes first."""
 _MAX_ELEMENTS = 1024
 """Elements of an operand (of whole numbers or truth values) whose values may be part of a key."""
 _MAX_VARIANTS = 16
 """Different values of one operand for which plans are made; past them, the step that needs them runs by itself."""
 
 Key: TypeAlias = tuple[Any, ...]
+Place: TypeAlias = tuple[Any, ...]
+"""(name,) of a tensor, (name, index, ...) of an item of a sequence."""
 
 
 class _Opaque:
@@ -51,62 +54,95 @@ class Planned:
     between_plans: bool = False
 
 
+class _Trace:
+    """A trace of steps that is being made: the inputs of its graph are operands, by their places."""
+
+    def __init__(self, device: Device) -> None:
+        self.tracer = GraphTracer()
+        self.places: dict[GraphValue, Place] = {}
+        self._device = device
+
+    def operand(self, place: Place, value: Array) -> Array:
+        """An array without values that stands for an operand."""
+        name = f"{place[0]}#{len(self.places)}"  # no two are alike, whatever the names in the file are
+        array = self.tracer.add_input(name, TensorSpec(value.shape, value.dtype), self._device)
+        self.places[array.view.buffer] = place
+        return array
+
+    def sources(self, value: GraphValue) -> list[Place]:
+        """The operands that a traced value is computed from."""
+        needed = {value}
+        for node in reversed(self.tracer.nodes):
+            if not needed.isdisjoint(node.outputs):
+                needed.update(node.values_read())
+        return [place for source, place in self.places.items() if source in needed]
+
+    def graph(self, outputs: dict[str, View]) -> Graph:
+        """What was traced, without nodes and inputs that no output needs."""
+        needed = {view.buffer for view in outputs.values()}
+        nodes: list[Node] = []
+        for node in reversed(self.tracer.nodes):
+            if node.spec.mutates or not needed.isdisjoint(node.outputs):
+                nodes.append(node)
+                needed.update(node.values_read())
+        inputs = {name: value for name, value in self.tracer.inputs.items() if value in needed}
+        return Graph(inputs, nodes[::-1], outputs)
+
+
 class Segment:
     """Steps `first` to `stop` (exclusive) as one plan, for operands of given shapes and dtypes.
 
     `results` are the values that outlive it, by name: traced arrays, and those known already.
     """
 
-    def __init__(self, first: int, stop: int, device: Device, tracer: GraphTracer, results: Mapping[str, Value]):
+    def __init__(self, first: int, stop: int, device: Device, trace: _Trace, results: Mapping[str, Value]):
         self.first, self.stop, self._device, self._results = first, stop, device, results
-        items = (item for name, value in results.items() for item in _items(name, value))
-        outputs = {place: item.view for place, item in items if isinstance(item, Array) and is_traced(item.view)}
-        self._outputs = frozenset(outputs)
-        graph = _pruned(tracer, outputs)
-        self._feeds = tuple(graph.inputs)
+        traced = [(place, item) for name, value in results.items() for place, item in _items((name,), value)]
+        views = {place: item.view for place, item in traced if isinstance(item, Array) and is_traced(item.view)}
+        self._outputs = {place: str(number) for number, place in enumerate(views)}
+        graph = trace.graph({self._outputs[place]: view for place, view in views.items()})
+        self._feeds = [(name, trace.places[value]) for name, value in graph.inputs.items()]
+        self._places = trace.places
         self.executable = compile(graph, device=device, bounds={}) if graph.nodes else None
         self._bound = self.executable.bind() if self.executable is not None else None
+        self.nbytes = self.executable.memory_plan.arena_bytes if self.executable is not None else 0
 
     def run(self, scope: Scope) -> dict[str, Value]:
-        """What is live after the segment and was made by it."""
-        feeds = {place: item for name, value in scope.items() for place, item in _items(name, value)}
+        """What is live after the segment and was made by it, in memory of its own."""
+        feeds = {place: item for name, value in scope.items() for place, item in _items((name,), value)}
         if self._bound is not None:
-            for name in self._feeds:
-                self._bound.inputs[name][...] = _stored(feeds[name])
+            for name, place in self._feeds:
+                self._bound.inputs[name][...] = _stored(feeds[place])
             self._bound.run()
-        return {name: self._result(name, value, feeds) for name, value in self._results.items()}
+        return {name: self._result((name,), value, feeds) for name, value in self._results.items()}
 
-    def _result(self, name: str, value: Value, feeds: Scope) -> Value:
+    def _result(self, place: Place, value: Value, feeds: Mapping[Place, Value]) -> Value:
         if isinstance(value, list):
-            return [self._result(f"{name}[{index}]", item, feeds) for index, item in enumerate(value)]
-        if name not in self._outputs:
-            return value
-        assert isinstance(value, Array)
-        if self._bound is None:  # nothing but views of operands
-            view = value.view
-            whole = np.ascontiguousarray(_stored(feeds[view.buffer.name]))
-            seen = View(None, view.dtype, view.shape, view.strides, view.offset).over(whole.reshape(-1).view(np.uint8))
-            return on_host(np.array(seen), value.dtype, self._device)
-        return on_host(self._bound.outputs[name].copy(), value.dtype, self._device)
+            return [self._result((*place, index), item, feeds) for index, item in enumerate(value)]
+        if not isinstance(value, Array):
+            return None if value is None else value.copy()
+        if place not in self._outputs:
+            return copied(value)
+        if self._bound is not None:
+            return on_host(self._bound.outputs[self._outputs[place]].copy(), value.dtype, self._device)
+        view = value.view  # of an operand: there is nothing to compute
+        whole = np.ascontiguousarray(_stored(feeds[self._places[view.buffer]])).reshape(-1).view(np.uint8)
+        seen = View(None, view.dtype, view.shape, view.strides, view.offset).over(whole)
+        return on_host(np.array(seen), value.dtype, self._device)
 
 
-def _pruned(tracer: GraphTracer, outputs: dict[str, View]) -> Graph:
-    """The graph of what was traced, without nodes and inputs that no output needs."""
-    needed = {view.buffer for view in outputs.values()}
-    nodes: list[Node] = []
-    for node in reversed(tracer.nodes):
-        if node.spec.mutates or not needed.isdisjoint(node.outputs):
-            nodes.append(node)
-            needed.update(node.values_read())
-    inputs = {name: value for name, value in tracer.inputs.items() if value in needed}
-    return Graph(inputs, nodes[::-1], outputs)
+def copied(value: Array) -> Array:
+    """A concrete array in memory of its own."""
+    return on_host(np.array(_stored(value)), value.dtype, value.device)
 
 
-def _items(name: str, value: Value) -> list[tuple[str, Value]]:
-    """A tensor under its name; the items of a sequence under names of their own."""
+def _items(place: Place, value: Value) -> Iterator[tuple[Place, Value]]:
+    """A tensor with its place; the items of a sequence with places of their own."""
     if isinstance(value, list):
-        return [pair for index, item in enumerate(value) for pair in _items(f"{name}[{index}]", item)]
-    return [(name, value)]
+        for index, item in enumerate(value):
+            yield from _items((*place, index), item)
+    else:
+        yield place, value
 
 
 def _stored(value: Value) -> npt.NDArray[Any]:
@@ -116,10 +152,14 @@ def _stored(value: Value) -> npt.NDArray[Any]:
 
 
 class Runner:
-    """Runs one program on a device, and keeps the plans it made."""
+    """Runs one program on a device, and keeps the plans it made. One thread at a time.
 
-    def __init__(self, program: Program, device: Device) -> None:
+    `outer` are the constants of the graphs around it.
+    """
+
+    def __init__(self, program: Program, device: Device, outer: Scope | None = None) -> None:
         self.program, self.device = program, device
+        self._constants: Scope = {**(outer or {}), **program.constants}
         self._segments: dict[Key, Segment | None] = {}
         self._by_value: dict[int, dict[str, set[bytes]]] = {}
         self._blocked: set[tuple[int, str]] = set()
@@ -135,7 +175,7 @@ class Runner:
             scope = {name: value for name, value in scope.items() if name in live}
             segment = self._segment(index, scope)
             if segment is None:
-                scope.update(program.steps[index].apply({**program.constants, **scope}, self._enter))
+                scope.update(program.steps[index].apply({**self._constants, **scope}, self._enter))
                 index += 1
             else:
                 scope.update(segment.run(scope))
@@ -145,13 +185,13 @@ class Runner:
     def _enter(self, program: Program, scope: Scope, operands: Sequence[Value]) -> tuple[Value, ...]:
         """Runs a subgraph of a step that runs by itself."""
         if program not in self._runners:
-            self._runners[program] = Runner(program, self.device)
+            self._runners[program] = Runner(program, self.device, self._constants)
         return self._runners[program].run(scope, operands)
 
     def planned(self) -> list[Planned]:
-        """What runs how, in the order in which plans were made; subgraphs that run by themselves come after."""
+        """What runs how, in the order of the steps; subgraphs that run by themselves come after."""
         found = []
-        for key, segment in self._segments.items():
+        for key, segment in sorted(self._segments.items(), key=lambda item: item[0][0]):
             if segment is None:
                 found.append(Planned((self.program.steps[key[0]],), None, between_plans=True))
             else:
@@ -163,89 +203,96 @@ class Runner:
     def _segment(self, index: int, scope: Scope) -> Segment | None:
         """The plan from step `index` on; None where that step runs by itself."""
         key = self._key(index, scope)
-        if key not in self._segments:
+        if key in self._segments:
+            segment = self._segments.pop(key)
+        else:
             self._count_variants(index, scope)
             segment = self._make(index, scope)
-            while len(self._segments) >= _MAX_SEGMENTS:
-                del self._segments[next(iter(self._segments))]
+            self._make_room(segment.nbytes if segment is not None else 0)
             key = self._key(index, scope)  # it may have come to depend on values
-            self._segments[key] = segment
-        return self._segments[key]
+        self._segments[key] = segment
+        return segment
+
+    def _make_room(self, nbytes: int) -> None:
+        """Forgets the plans that were not used for longest until another one of that size has room."""
+        taken = sum(segment.nbytes for segment in self._segments.values() if segment is not None)
+        while self._segments and (len(self._segments) >= _MAX_SEGMENTS or taken + nbytes > _MAX_BYTES):
+            oldest = self._segments.pop(next(iter(self._segments)))
+            taken -= oldest.nbytes if oldest is not None else 0
+
+    def _is_constant(self, name: str, value: Value) -> bool:
+        """Whether a value is one that the file holds, the same in each run."""
+        return value is not None and self._constants.get(name) is value
 
     def _key(self, index: int, scope: Scope) -> Key:
         by_value = self._by_value.get(index, {})
-        return (index, *((name, _signature(value, name in by_value)) for name, value in scope.items()))
+        varying = ((name, value) for name, value in scope.items() if not self._is_constant(name, value))
+        return (index, *((name, _signature(value, name in by_value)) for name, value in varying))
 
     def _count_variants(self, index: int, scope: Scope) -> None:
         """Notes the values for which a plan is about to be made; of an operand with too many, they are left out."""
         by_value = self._by_value.get(index, {})
         for name, seen in list(by_value.items()):
-            seen.add(_stored(scope[name]).tobytes())
+            value = scope.get(name)
+            if isinstance(value, Array):
+                seen.add(_stored(value).tobytes())
             if len(seen) > _MAX_VARIANTS:
                 self._blocked.add((index, name))
                 del by_value[name]
 
     def _make(self, index: int, scope: Scope) -> Segment | None:
         while True:
-            tracer = GraphTracer()
+            trace = _Trace(self.device)
             by_value = self._by_value.get(index, {})
-            traced: dict[str, Any] = dict(self.program.constants)
-            traced.update((name, self._operand(tracer, name, value, name in by_value)) for name, value in scope.items())
+            traced: dict[str, Any] = dict(self._constants)
+            for name, value in scope.items():
+                if not self._is_constant(name, value):
+                    traced[name] = self._operand(trace, (name,), value, name in by_value)
             stop, needed = self._trace(index, traced)
-            if needed is not None and self._specialize(index, tracer, needed, scope):
+            if needed is not None and self._specialize(index, trace, needed, scope):
                 continue
             if stop == index:
                 return None
             made = {name: traced[name] for name in self.program.live(stop) if name in traced}
-            results = {n: v for n, v in made.items() if n not in scope and n not in self.program.constants}
-            return Segment(index, stop, self.device, tracer, results)
+            results = {n: v for n, v in made.items() if n not in scope and n not in self._constants}
+            return Segment(index, stop, self.device, trace, results)
 
     def _trace(self, index: int, traced: dict[str, Any]) -> tuple[int, Array | None]:
         """Traces from step `index` on; where it stopped, and the array whose values were needed to go on."""
+        enter = Inlining()
         for place, step in enumerate(self.program.steps[index:], index):
             if step.translation is not None and step.translation.between_plans:
                 return place, None
             if any(traced.get(name) is _OPAQUE for name in step.reads):
                 return place, None
             try:
-                traced.update(step.apply(traced, inline))
+                traced.update(step.apply(traced, enter))
             except ValueNeeded as need:
                 return place, need.array
         return len(self.program.steps), None
 
-    def _specialize(self, index: int, tracer: GraphTracer, needed: Array, scope: Scope) -> bool:
+    def _specialize(self, index: int, trace: _Trace, needed: Array, scope: Scope) -> bool:
         """Makes the values behind `needed` part of the key of what starts at `index`; False where they may not be."""
-        names = _sources(tracer, needed.view.buffer)
-        for name in names:
-            value = scope.get(name)
-            if (index, name) in self._blocked or not isinstance(value, Array) or int(value.size) > _MAX_ELEMENTS:
+        places = trace.sources(needed.view.buffer)
+        for place in places:
+            value = scope.get(place[0]) if len(place) == 1 else None
+            if (index, place[0]) in self._blocked or not isinstance(value, Array) or int(value.size) > _MAX_ELEMENTS:
                 return False
             if value.dtype.kind not in ("bool", *INTEGERS):  # data: the next values would be others
                 return False
         by_value = self._by_value.setdefault(index, {})
-        by_value.update((name, {_stored(scope[name]).tobytes()}) for name in names)
-        return bool(names)
+        by_value.update((place[0], {_stored(scope[place[0]]).tobytes()}) for place in places)
+        return bool(places)
 
-    def _operand(self, tracer: GraphTracer, name: str, value: Value, by_value: bool) -> Any:
-        """How the trace sees an operand: constants and what the key holds as they are, all else without values."""
+    def _operand(self, trace: _Trace, place: Place, value: Value, by_value: bool) -> Any:
+        """How the trace sees an operand: what the key holds as it is, all else without values."""
         if not _is_held(value):
             return _OPAQUE
         if isinstance(value, list):
-            return [self._operand(tracer, f"{name}[{index}]", item, False) for index, item in enumerate(value)]
-        if not isinstance(value, Array) or value.view.buffer.constant:
+            return [self._operand(trace, (*place, index), item, False) for index, item in enumerate(value)]
+        if not isinstance(value, Array):
             return value
-        if by_value:
-            return on_host(_stored(value).copy(), value.dtype, self.device)
-        return tracer.add_input(name, TensorSpec(value.shape, value.dtype), self.device)
-
-
-def _sources(tracer: GraphTracer, value: GraphValue) -> list[str]:
-    """The inputs that a traced value is computed from."""
-    needed = {value}
-    for node in reversed(tracer.nodes):
-        if not needed.isdisjoint(node.outputs):
-            needed.update(node.values_read())
-    return [name for name, source in tracer.inputs.items() if source in needed]
+        return copied(value) if by_value else trace.operand(place, value)
 
 
 def _is_held(value: Value) -> bool:
@@ -261,6 +308,4 @@ def _signature(value: Value, by_value: bool) -> Any:
         return tuple(_signature(item, False) for item in value)
     if not isinstance(value, Array):
         return value is None
-    if value.view.buffer.constant:
-        return id(value.view.buffer)
     return value.shape, value.dtype.code, _stored(value).tobytes() if by_value else b""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ import onnx_ir as ir
 from perfxapi.device import Device
 from perfxapi.dims import Dim, Shape, Size
 from perfxapi.dtypes import DType
-from perfxapi.errors import InvalidArgumentError
+from perfxapi.errors import FileFormatError, InvalidArgumentError
 from perfxapi.graph import Graph, Node, Value, trace
 from perfxapi.memory import Buffer, View
 from perfxapi.onnx.domains import domain_of
@@ -41,17 +44,20 @@ def save(
     """Saves a graph, or what a function of arrays computes, as an ONNX file.
 
     A function is traced with `inputs` (by name, shapes that may begin with a `Dim`, and dtypes) as `graph.trace` does.
-    Raises InvalidArgumentError for what a file cannot hold: state that is written in place, quantized weights.
+    Raises InvalidArgumentError for what a file cannot hold (state that is written in place, quantized weights) and
+    FileFormatError where it cannot be written.
     """
     import onnx
 
     model = to_model(source, inputs, device=device)
     data = ir.to_proto(model).SerializeToString()
-    onnx.checker.check_model(data)
+    onnx.checker.check_model(data, full_check=True)
     whole = f"{os.fspath(path)}.part"
-    with open(whole, "wb") as file:
-        file.write(data)
-    os.replace(whole, path)
+    try:
+        Path(whole).write_bytes(data)
+        os.replace(whole, path)
+    except OSError as error:
+        raise FileFormatError(path, "file", f"cannot be written: {error.strerror or error}") from error
 
 
 def to_model(
@@ -78,6 +84,8 @@ class Writer:
         self._views: dict[tuple[Any, ...], ir.Value] = {}
         self._constants: dict[str, ir.Value] = {}
         self._domains: set[str] = set()
+        self._last: dict[str, int] = {}
+        self._names = {*graph.inputs, *graph.outputs}
 
     def model(self) -> ir.Model:
         """The whole model."""
@@ -99,7 +107,7 @@ class Writer:
 
     def _output(self, name: str, view: View) -> ir.Value:
         made = self.node("Identity", [self.read(view)])
-        made.name, made.type, made.shape = name, ir.TensorType(_onnx_dtype(view.dtype)), _onnx_shape(view.shape)
+        made.name, made.type, made.shape = name, ir.TensorType(onnx_dtype(view.dtype)), _onnx_shape(view.shape)
         return made
 
     # ---- pieces
@@ -118,20 +126,30 @@ class Writer:
         self,
         op_type: str,
         inputs: Sequence[ir.Value | None],
-        count: int,
+        num_outputs: int,
         attributes: Mapping[str, Any] | None,
         domain: str,
     ) -> Sequence[ir.Value]:
         """Adds a node with some outputs."""
         described = [ir.node(op_type, [], attributes=attributes).attributes[name] for name in attributes or ()]
-        made = ir.Node(domain, op_type, inputs, described, num_outputs=count)
+        made = ir.Node(domain, op_type, inputs, described, num_outputs=num_outputs)
+        for value in made.outputs:
+            value.name = self._unused(op_type)
         self._nodes.append(made)
         return made.outputs
 
+    def _unused(self, stem: str) -> str:
+        """A name that nothing has."""
+        numbers = (f"{stem}_{number}" for number in count(self._last.setdefault(stem, 0)))
+        name = next(name for name in numbers if name not in self._names)
+        self._last[stem] = int(name.rpartition("_")[2]) + 1
+        self._names.add(name)
+        return name
+
     def constant(self, values: npt.NDArray[Any], dtype: DType | None = None) -> ir.Value:
         """An initializer."""
-        kind = _onnx_dtype(dtype) if dtype is not None else None
-        name = f"constant_{len(self._constants)}"
+        kind = onnx_dtype(dtype) if dtype is not None else None
+        name = self._unused("constant")
         tensor = ir.Tensor(values, dtype=kind, name=name)
         value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         self._constants[name] = value
@@ -199,9 +217,14 @@ class Writer:
         for value, made in zip(node.outputs, results, strict=True):
             self._values[value] = made
 
+    @staticmethod
+    def takes(op_type: str, dtype: DType) -> bool:
+        """Whether ONNX's operator takes tensors of a dtype as its first operand."""
+        return onnx_dtype(dtype) in _first_operand(op_type)
+
     def cast(self, x: ir.Value, have: DType, want: DType) -> ir.Value:
         """x in another dtype."""
-        return x if have is want else self.node("Cast", [x], {"to": int(_onnx_dtype(want))})
+        return x if have is want else self.node("Cast", [x], {"to": int(onnx_dtype(want))})
 
     def own(self, node: Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
         """A node of the op's own domain, attributes by their names."""
@@ -210,8 +233,20 @@ class Writer:
         attributes = {name: list(v) if isinstance(v, tuple) else v for name, v in node.attributes.items()}
         made = self.nodes(node.spec.name, inputs, len(node.outputs), _not_empty(attributes), domain)
         for value, result in zip(made, node.outputs, strict=True):
-            value.type, value.shape = ir.TensorType(_onnx_dtype(result.spec.dtype)), _onnx_shape(result.spec.shape)
+            value.type, value.shape = ir.TensorType(onnx_dtype(result.spec.dtype)), _onnx_shape(result.spec.shape)
         return made
+
+
+@cache
+def _first_operand(op_type: str) -> frozenset[ir.DataType]:
+    """The element types that an operator's first operand may have."""
+    from onnx import defs
+
+    schema = defs.get_schema(op_type, OPSET)
+    types = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}
+    allowed = types.get(schema.inputs[0].type_str, [schema.inputs[0].type_str])
+    names = (text.removeprefix("tensor(").removesuffix(")").upper() for text in allowed if text.startswith("tensor("))
+    return frozenset(ir.DataType[name] for name in names if name in ir.DataType.__members__)
 
 
 def _not_empty(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +254,8 @@ def _not_empty(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if value != []}
 
 
-def _onnx_dtype(dtype: DType) -> ir.DataType:
+def onnx_dtype(dtype: DType) -> ir.DataType:
+    """ONNX's element type of a dtype. Raises InvalidArgumentError for those that it lacks."""
     return ir.DataType(code_of_dtype(dtype))
 
 
@@ -234,4 +270,4 @@ def _onnx_shape(shape: Shape) -> ir.Shape:
 
 
 def _value(name: str, dtype: DType, shape: Shape) -> ir.Value:
-    return ir.Value(name=name, type=ir.TensorType(_onnx_dtype(dtype)), shape=_onnx_shape(shape))
+    return ir.Value(name=name, type=ir.TensorType(onnx_dtype(dtype)), shape=_onnx_shape(shape))

@@ -31,7 +31,8 @@ _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-def _random_bits(key: Any, count: int) -> Any:
+def random_bits(key: Any, count: int) -> Any:
+    """`count` words of uint32 of a key [seed, stream, first block] of uint64."""
     seed, stream, first = (int(word) for word in key)
     blocks = np.arange(-(-count // WORDS_PER_BLOCK), dtype=np.uint64) + np.uint64(first)
     streams = np.full_like(blocks, stream)
@@ -69,7 +70,7 @@ register_op(
         "random_bits",
         ("key",),
         _infer,
-        _random_bits,
+        random_bits,
         _samples,
         (Attribute("count", int),),
         cost=lambda inputs, attributes: Cost(4 * attributes["count"], 20 * attributes["count"]),

@@ -471,9 +471,3 @@ def test_chains_stop_where_values_are_needed_shapes_change_or_dtypes_are_others(
     expected = function(**{name: px.asarray(value, device="numpy") for name, value in values.items()})
     for name, value in plan(**values).items():
         np.testing.assert_allclose(np.asarray(value), np.asarray(expected[name]), rtol=1e-6, err_msg=name)
-
-
-def test_a_device_without_the_kernel_has_no_chains() -> None:
-    inputs = {name: px.TensorSpec((5,), px.float32) for name in ("x", "y")}
-    plan = px.graph.compile(px.graph.trace(chained, inputs, device="numpy"), device="numpy", bounds={})
-    assert "elementwise_chain" not in [node.spec.name for node in plan.graph.nodes]

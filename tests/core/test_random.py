@@ -53,6 +53,10 @@ def test_drawing_goes_on_and_streams_differ():
     np.testing.assert_array_equal(np.concatenate(parts), np.asarray(px.random.Generator(1, device="numpy").bits(12)))
     streams = [np.asarray(child.bits(100)) for child in px.random.Generator(1, device="numpy").spawn(3)]
     assert len({stream.tobytes() for stream in streams}) == 3
+    parent = px.random.Generator(1, device="numpy")
+    family = [parent, *parent.spawn(2), *parent.spawn(2)]
+    family += [grandchild for child in family[1:3] for grandchild in child.spawn(2)]
+    assert len({np.asarray(rng.bits(8)).tobytes() for rng in family}) == len(family) == 9
     assert not np.array_equal(
         np.asarray(px.random.default_rng(device="numpy").bits(4)),
         np.asarray(px.random.default_rng(device="numpy").bits(4)),
@@ -131,6 +135,8 @@ def test_wrong_arguments():
         lambda: px.random.Generator(1 << 64),
         lambda: px.random.Generator("a"),
         lambda: rng.integers(5, 5),
+        lambda: rng.integers(3.5),
+        lambda: rng.permutation(px.asarray(1.0)),
         lambda: rng.integers(0, 300, dtype="uint8"),
         lambda: rng.normal(3, scale=-1.0),
         lambda: rng.choice(3, 4, replace=False),

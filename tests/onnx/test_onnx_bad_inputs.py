@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import BOOL, FLOAT, model, port, with_tensor
 
+import perfxapi as px
 import perfxapi.onnx as px_onnx
 from perfxapi.errors import FileFormatError, GraphError, InvalidArgumentError, PerfXError
 
@@ -86,6 +87,29 @@ def test_external_data_past_the_end_is_refused(folder, entries, place):
         px_onnx.load(saved(folder, external("data", **entries)), device="numpy")
 
 
+def test_external_data_of_a_function_lies_below_the_folder_too(folder, monkeypatch):
+    tensor = TensorProto(name="w", data_type=FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="data")
+    nodes = [helper.make_node("Constant", [], ["w"], value=tensor), helper.make_node("Add", ["a", "w"], ["b"])]
+    function = helper.make_function("me", "Shifted", ["a"], ["b"], nodes, [helper.make_opsetid("", 22)])
+    made = model(
+        [helper.make_node("Shifted", ["x"], ["y"], domain="me")], [port("x", [2])], [port("y")], functions=[function]
+    )
+    made.opset_import.append(helper.make_opsetid("me", 1))
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "data").write_bytes(np.array([8, 9], np.float32).tobytes())
+    monkeypatch.chdir(elsewhere)
+    np.testing.assert_array_equal(np.asarray(px_onnx.load(saved(folder, made))(np.zeros(2, np.float32))["y"]), [3, 4])
+
+
+@pytest.mark.parametrize("location", ["a\0b", "x" * 5000, "circle"])
+def test_external_data_at_what_is_no_name(folder, location):
+    (folder / "circle").symlink_to(folder / "circle")
+    with pytest.raises(FileFormatError, match="'w'"):
+        px_onnx.load(saved(folder, external(location)), device="numpy")
+
+
 def test_external_data_of_a_model_in_memory_is_refused(folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(FileFormatError, match="load it by its path"):
@@ -113,6 +137,42 @@ def test_cycles_are_refused():
     nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Add", ["x", "a"], ["b"])]
     with pytest.raises(GraphError, match="cycle"):
         px_onnx.load(model(nodes, [port("x", [1])], [port("b")]), device="numpy")
+
+
+def test_functions_that_call_functions_twice_each(tmp_path):
+    def twice(level):
+        inner = (
+            helper.make_node(f"F{level - 1}", ["a"], ["m"], domain="me")
+            if level
+            else helper.make_node("Neg", ["a"], ["m"])
+        )
+        again = helper.make_node(inner.op_type, ["m"], ["b"], domain=inner.domain)
+        opsets = [helper.make_opsetid("", 22), helper.make_opsetid("me", 1)]
+        return helper.make_function("me", f"F{level}", ["a"], ["b"], [inner, again], opsets)
+
+    for levels, fits in ((8, True), (60, False)):
+        functions = [twice(level) for level in range(levels)]
+        made = model(
+            [helper.make_node(f"F{levels - 1}", ["x"], ["y"], domain="me")],
+            [port("x")],
+            [port("y")],
+            functions=functions,
+        )
+        made.opset_import.append(helper.make_opsetid("me", 1))
+        if fits:
+            assert float(px_onnx.load(made, device="numpy")(np.ones(1, np.float32))["y"][0]) == 1
+        else:
+            with pytest.raises(GraphError, match="expand to"):
+                px_onnx.load(made, device="numpy")
+
+
+def test_what_nothing_makes_is_named():
+    for nodes, output in (
+        ([helper.make_node("Add", ["x", "lost"], ["y"])], "y"),
+        ([helper.make_node("Neg", ["x"], ["y"])], "lost"),
+    ):
+        with pytest.raises(GraphError, match="'lost'"):
+            px_onnx.load(model(nodes, [port("x")], [port(output)]), device="numpy")
 
 
 def test_nodes_in_another_order_are_sorted():
@@ -202,6 +262,21 @@ def test_inputs_are_checked():
         loaded(x, x, x)
     with pytest.raises(InvalidArgumentError, match="given twice"):
         loaded(x, x=x)
+
+
+def test_inputs_that_are_no_tensors():
+    loaded = px_onnx.load(model([helper.make_node("Neg", ["x"], ["y"])], [port("x")], [port("y")]), device="numpy")
+    for value in ([[1.0], [2.0, 3.0]], {1}, object()):
+        with pytest.raises(InvalidArgumentError, match="input 'x'"):
+            loaded(value)
+    sequence = helper.make_tensor_sequence_value_info("s", FLOAT, None)
+    found = px_onnx.load(
+        model([helper.make_node("SequenceLength", ["s"], ["y"])], [sequence], [port("y")]), device="numpy"
+    )
+    with pytest.raises(InvalidArgumentError, match="input 's'"):
+        found(3)
+    with pytest.raises(InvalidArgumentError, match="no part of another graph"):
+        px.graph.trace(lambda x: loaded(x)["y"], {"x": px.TensorSpec((2,), px.float32)}, device="numpy")
 
 
 def test_errors_name_the_node():

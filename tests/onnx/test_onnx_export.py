@@ -7,7 +7,7 @@ from exported import SAVED, inputs_of, specs_of
 
 import perfxapi as px
 import perfxapi.onnx as px_onnx
-from perfxapi.errors import InvalidArgumentError
+from perfxapi.errors import FileFormatError, InvalidArgumentError
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,46 @@ def test_bfloat16_weights_are_saved(tmp_path):
         {"x": px.TensorSpec((2,), px.float32)},
     )
     np.testing.assert_array_equal(np.asarray(px_onnx.load(path)(np.ones(2, np.float32))["output"]), [2.5, 3.5])
+
+
+def test_names_that_the_writer_would_choose(tmp_path):
+    path = tmp_path / "model.onnx"
+    factor = px.asarray(np.full(2, 5, np.float32))
+    spec = px.TensorSpec((2,), px.float32)
+    px_onnx.save(lambda constant_0, Mul_0: constant_0 * factor + Mul_0, path, {"constant_0": spec, "Mul_0": spec})
+    ones = np.ones(2, np.float32)
+    np.testing.assert_array_equal(np.asarray(px_onnx.load(path)(ones, 2 * ones)["output"]), [7, 7])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "int16", "uint16", "float64", "bfloat16"])
+def test_dtypes_that_operators_of_onnx_lack(tmp_path, dtype):
+    """Those ops keep their names; what is saved has the dtypes that were computed."""
+
+    def function(x):
+        results = {
+            "product": x @ px.permute_dims(x, (1, 0)),
+            "sum": px.sum(x, axis=0, dtype=x.dtype),
+            "most": px.max(x, axis=1),
+        }
+        results |= {
+            "larger": px.maximum(x, x[0, ...]),
+            "running": px.cumulative_sum(x, axis=0, dtype=x.dtype),
+            "power": px.pow(x, x),
+        }
+        return results | ({"softmax": px.nn.softmax(x)} if x.dtype.kind == "float" else {})
+
+    path = tmp_path / "model.onnx"
+    px_onnx.save(function, path, {"x": px.TensorSpec((2, 3), px.dtype_of(dtype))})
+    x = px.asarray(np.array([[1, 2, 3], [2, 1, 0]]), dtype=dtype)
+    found = px_onnx.load(path)(x)
+    for name, value in function(x).items():
+        assert found[name].dtype is value.dtype, name
+        np.testing.assert_allclose(np.asarray(found[name]), np.asarray(value), rtol=1e-2, err_msg=name)
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    with pytest.raises(FileFormatError, match="cannot be written"):
+        px_onnx.save(lambda x: x + 1.0, tmp_path / "no" / "model.onnx", {"x": px.TensorSpec((2,), px.float32)})
 
 
 def test_what_a_file_cannot_hold_is_refused(tmp_path):
