@@ -8,6 +8,7 @@ from collections.abc import Callable
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.operators.elementwise import aligned
 from perfxapi.onnx.registry import OperatorNode, operator
 
@@ -63,12 +64,6 @@ def _swish(x: Array, alpha: float) -> Array:
     return px.multiply(x, sigmoid(px.multiply(x, alpha)))
 
 
-def gelu(x: Array, approximate: str = "none") -> Array:
-    """x times the normal distribution's probability of less than x, or its approximation by a tanh."""
-    result: Array = nn.gelu_tanh(x) if approximate == "tanh" else nn.gelu(x)
-    return result
-
-
 def _selu(x: Array, alpha: float, gamma: float) -> Array:
     return px.multiply(elu(x, alpha), gamma)
 
@@ -79,10 +74,9 @@ def _shrink(x: Array, lambd: float, bias: float) -> Array:
 
 
 # The function of each operator, and its parameters with their defaults: attributes of the node.
-_ACTIVATIONS: dict[str, tuple[Callable[..., Array], dict[str, float | str]]] = {
+_ACTIVATIONS: dict[str, tuple[Callable[..., Array], dict[str, float]]] = {
     "Celu": (lambda x, alpha: px.multiply(elu(px.divide(x, alpha)), alpha), {"alpha": 1.0}),
     "Elu": (elu, {"alpha": 1.0}),
-    "Gelu": (gelu, {"approximate": "none"}),
     "HardSigmoid": (hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
     "HardSwish": (lambda x: px.multiply(x, hard_sigmoid(x, 1 / 6, 0.5)), {}),
     "LeakyRelu": (leaky_relu, {"alpha": 0.01}),
@@ -109,11 +103,20 @@ def _register_activations() -> None:
 _register_activations()
 
 
+@operator("Gelu")
+def gelu(node: OperatorNode, x: Array) -> Array:
+    """x times the normal distribution's probability of less than x, or its approximation by a tanh."""
+    approximate = choice(node, "approximate", ("none", "tanh"), "none")
+    result: Array = nn.gelu_tanh(x) if approximate == "tanh" else nn.gelu(x)
+    return result
+
+
 @operator("Shrink")
 def shrink(node: OperatorNode, x: Array) -> Array:
-    """x moved towards 0 by `bias` where it is further than `lambd` from 0, else 0."""
-    kind = float if x.dtype.kind == "float" else int
-    return _shrink(x, kind(node.attribute("lambd", 0.5)), kind(node.attribute("bias", 0.0)))
+    """x moved towards 0 by `bias` where it is further than `lambd` from 0, else 0; of whole numbers rounded so, too."""
+    wide = x if x.dtype.kind == "float" else px.astype(x, dtypes.float64)
+    lambd, bias = node.attribute("lambd", 0.5), node.attribute("bias", 0.0)
+    return px.astype(_shrink(wide, lambd, bias), x.dtype, copy=False)
 
 
 @operator("PRelu")

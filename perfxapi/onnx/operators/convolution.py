@@ -15,7 +15,7 @@ from perfxapi.array import Array
 from perfxapi.onnx.element_types import code_of
 from perfxapi.onnx.operators.quantization import requantized
 from perfxapi.onnx.operators.shape import sizes_of
-from perfxapi.onnx.operators.windows import divided, geometry
+from perfxapi.onnx.operators.windows import divided, geometry, padding_mode
 from perfxapi.onnx.registry import OperatorNode, Value, known_ints, operator
 
 
@@ -36,7 +36,7 @@ def convolution_transpose(node: OperatorNode, x: Array, weight: Array, bias: Arr
     """The transpose of a convolution: each element adds a filter to the result."""
     kernel, sizes = sizes_of(weight)[2:], sizes_of(x)[2:]
     rank = len(kernel)
-    mode = node.attribute("auto_pad", "NOTSET")
+    mode = padding_mode(node)
     padding = list(node.attribute("output_padding") or [0] * rank)
     attributes = geometry(node, sizes, kernel)
     wanted = node.attribute("output_shape")

@@ -103,7 +103,8 @@ def _contracted(a: Array, letters: list[str], b: Array, others: list[str], neede
     sizes: dict[str, int] = {}
     for names, x in ((letters, a), (others, b)):
         for name, size in zip(names, x.shape, strict=True):
-            sizes[name] = max(int(size), sizes.get(name, 1))
+            if sizes.get(name, 1) == 1:
+                sizes[name] = int(size)
     shared = [name for name in letters if name in others]
     stack = [name for name in shared if name in needed]
     inner = [name for name in shared if name not in needed]

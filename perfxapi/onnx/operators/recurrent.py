@@ -14,6 +14,7 @@ from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.operators import activation as act
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.registry import OperatorNode, operator
 
 Activation = Callable[[Array], Array]
@@ -53,7 +54,8 @@ class _Layer:
 
     @property
     def reverse(self) -> bool:
-        return self.index == 1 or self.node.attribute("direction", "forward") == "reverse"
+        direction = choice(self.node, "direction", ("forward", "reverse", "bidirectional"), "forward")
+        return self.index == 1 or direction == "reverse"
 
     def names(self) -> list[str]:
         """The names of its activations."""
@@ -120,7 +122,8 @@ def _unrolled(layer: _Layer) -> tuple[Array, ...]:
             alive = px.less(turn, layer.lengths)[:, None]
             outputs[turn] = px.where(alive, new[0], 0)
             states = [px.where(alive, one, old) for one, old in zip(new, states, strict=True)]
-    return px.stack(outputs, axis=0), *states
+    whole = px.stack(outputs, axis=0) if outputs else px.zeros((0, batch, size), dtype=zeros.dtype, device=zeros.device)
+    return whole, *states
 
 
 def _clipped(layer: _Layer) -> Activation:

@@ -7,6 +7,7 @@ import numpy as np
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.operators.shape import sizes_of
 from perfxapi.onnx.registry import OperatorNode, Value, known_ints, operator
 
@@ -17,13 +18,13 @@ _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 @operator("GridSample")
 def grid_sample(node: OperatorNode, x: Array, grid: Array) -> Array:
     """x read at points, given from -1 to 1 along each spatial axis, by interpolation."""
-    mode = node.attribute("mode", "linear")
+    mode = choice(node, "mode", ("linear", "nearest", "cubic", *_MODES), "linear")
     wide = x if x.dtype.kind == "float" else px.astype(x, dtypes.float32)
     result: Array = nn.grid_sample(
         wide,
         grid,
         mode=_MODES.get(mode, mode),
-        padding=node.attribute("padding_mode", "zeros"),
+        padding=choice(node, "padding_mode", ("zeros", "border", "reflection"), "zeros"),
         align_corners=node.attribute("align_corners", 0),
     )
     return px.astype(result, x.dtype, copy=False)

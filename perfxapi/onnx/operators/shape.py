@@ -12,6 +12,7 @@ from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx.element_types import host_dtype
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.operators.moving import moves
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, known_ints, operator
 
@@ -176,9 +177,14 @@ def _slice(start: int, end: int, step: int, size: int) -> slice:
 def split(node: OperatorNode, x: Array, sizes: Value = None) -> tuple[Array, ...]:
     """Parts along an axis: of given sizes, or as many as there are outputs, of which the last may be smaller."""
     axis = normalized(node.attribute("axis", 0), x.ndim)
-    given = _given(node, "split", sizes, 13)
-    count = node.attribute("num_outputs", len(node.outputs))
-    return tuple(cut(x, axis, given or even_parts(int(x.shape[axis]), -(-int(x.shape[axis]) // count), count)))
+    # The first version has them as either; from 2 to 12 they are an attribute.
+    given = _given(node, "split", sizes, 1 if sizes is not None else 13)
+    size, count = int(x.shape[axis]), int(node.attribute("num_outputs", len(node.outputs)))
+    if given is None and node.version < 18 and size % count:
+        raise InvalidArgumentError(
+            f"{node}: {size} elements along axis {axis} cannot be split into {count} equal parts"
+        )
+    return tuple(cut(x, axis, even_parts(size, -(-size // count), count) if given is None else given))
 
 
 def even_parts(size: int, part: int, count: int) -> list[int]:
@@ -234,7 +240,7 @@ def depth_to_space(node: OperatorNode, x: Array) -> Array:
     block = node.required("blocksize")
     count, channels, height, width = sizes_of(x)
     rest = channels // block**2
-    if node.attribute("mode", "DCR") == "DCR":
+    if choice(node, "mode", ("DCR", "CRD"), "DCR") == "DCR":
         apart = x.reshape((count, block, block, rest, height, width)).permute_dims((0, 3, 4, 1, 5, 2))
     else:
         apart = x.reshape((count, rest, block, block, height, width)).permute_dims((0, 1, 4, 2, 5, 3))
@@ -248,7 +254,7 @@ def space_to_depth(node: OperatorNode, x: Array) -> Array:
     block = node.required("blocksize")
     count, channels, height, width = sizes_of(x)
     apart = x.reshape((count, channels, height // block, block, width // block, block))
-    if node.attribute("mode", "DCR") == "DCR":
+    if choice(node, "mode", ("DCR", "CRD"), "DCR") == "DCR":
         apart = apart.permute_dims((0, 3, 5, 1, 2, 4))
     else:
         apart = apart.permute_dims((0, 1, 3, 5, 2, 4))
@@ -325,7 +331,7 @@ def pad(node: OperatorNode, x: Array, pads: Value = None, value: Value = None, a
     key = tuple(slice(max(0, -b), int(s) - max(0, -a)) for b, a, s in zip(before, after, x.shape, strict=True))
     x = x[key]
     before, after = [max(0, b) for b in before], [max(0, a) for a in after]
-    mode = node.attribute("mode", "constant")
+    mode = choice(node, "mode", ("constant", "reflect", "edge", "wrap"), "constant")
     if mode != "constant":
         return _mirrored(x, before, after, mode)
     if node.version < 11:
@@ -341,7 +347,7 @@ def _zero(x: Array) -> Any:
 
 def _mirrored(x: Array, before: Sequence[int], after: Sequence[int], mode: str) -> Array:
     """Padding by elements of x itself: for each axis the places that they come from are known."""
-    numpy_mode: Any = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]
+    numpy_mode: Any = mode  # NumPy has the same names
     for axis, counts in enumerate(zip(before, after, strict=True)):
         if any(counts):
             places = np.pad(np.arange(int(x.shape[axis])), counts, mode=numpy_mode)

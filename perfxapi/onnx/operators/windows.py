@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.registry import OperatorNode
 
 MAX_SPATIAL = 3
+
+
+def padding_mode(node: OperatorNode) -> str:
+    """`auto_pad`. Raises InvalidArgumentError for what ONNX does not know."""
+    return choice(node, "auto_pad", ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"), "NOTSET")
 
 
 def geometry(node: OperatorNode, sizes: Sequence[int], kernel: Sequence[int]) -> dict[str, Any]:
@@ -21,7 +27,7 @@ def geometry(node: OperatorNode, sizes: Sequence[int], kernel: Sequence[int]) ->
     strides = list(node.attribute("strides") or [1] * rank)
     dilations = list(node.attribute("dilations") or [1] * rank)
     pads = list(node.attribute("pads") or [0] * 2 * rank)
-    mode = node.attribute("auto_pad", "NOTSET")
+    mode = padding_mode(node)
     if mode == "VALID":
         pads = [0] * 2 * rank
     elif mode.startswith("SAME"):
