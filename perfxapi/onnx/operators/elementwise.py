@@ -16,6 +16,8 @@ import numpy as np
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.onnx.operators.choices import choice
+from perfxapi.onnx.operators.precision import widened
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, is_known, known, operator
 
 _UNARY: dict[str, Callable[[Array], Array]] = {
@@ -47,7 +49,7 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _truncated_quotient(a: Array, b: Array) -> Array:
+def truncated_quotient(a: Array, b: Array) -> Array:
     """a / b; of whole numbers rounded towards 0."""
     if a.dtype.kind not in ("int", "uint"):
         return px.divide(a, b)
@@ -75,7 +77,7 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "BitwiseAnd": px.bitwise_and,
     "BitwiseOr": px.bitwise_or,
     "BitwiseXor": px.bitwise_xor,
-    "Div": _truncated_quotient,
+    "Div": truncated_quotient,
     "Greater": px.greater,
     "GreaterOrEqual": px.greater_equal,
     "Less": px.less,
@@ -127,7 +129,8 @@ def power(node: OperatorNode, base: Array, exponent: Array) -> Array:
     is_number = exponent.size == 1 and exponent.ndim <= base.ndim and is_known(exponent)
     if is_number and base.dtype.kind == "float" and known(exponent).item() == 2:
         return px.multiply(base, base)  # what hand-made normalizations take their variance by
-    wide = exponent.dtype if exponent.dtype.kind == "float" and base.dtype.kind != "float" else base.dtype
+    whole = base.dtype.kind != "float" and exponent.dtype.kind == "float"
+    wide = dtypes.float64 if whole else base.dtype  # float32 does not hold every int32
     result = px.pow(px.astype(base, wide, copy=False), px.astype(exponent, wide, copy=False))
     return px.astype(result, base.dtype, copy=False)
 
@@ -135,7 +138,7 @@ def power(node: OperatorNode, base: Array, exponent: Array) -> Array:
 @operator("BitShift")
 def bit_shift(node: OperatorNode, x: Array, count: Array) -> Array:
     """Bits moved `LEFT` or `RIGHT`; those moved out are lost, and a negative number keeps its sign."""
-    left = node.required("direction") == "LEFT"
+    left = choice(node, "direction", ("LEFT", "RIGHT")) == "LEFT"
     bits = 8 * x.dtype.itemsize
     moved = (px.bitwise_left_shift if left else px.bitwise_right_shift)(x, px.minimum(count, bits - 1))
     if x.dtype.kind == "int" and not left:
@@ -182,7 +185,8 @@ def total(node: OperatorNode, *operands: Array) -> Array:
 @operator("Mean")
 def mean(node: OperatorNode, *operands: Array) -> Array:
     """The average of the operands, element by element."""
-    return px.divide(_folded(px.add, operands), float(len(operands)))
+    average = px.divide(_folded(px.add, tuple(map(widened, operands))), float(len(operands)))
+    return px.astype(average, operands[0].dtype, copy=False)
 
 
 @operator("Clip")

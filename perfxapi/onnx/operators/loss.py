@@ -5,6 +5,8 @@ from __future__ import annotations
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.operators.activation import log_softmax
+from perfxapi.onnx.operators.choices import choice
+from perfxapi.onnx.operators.precision import widened
 from perfxapi.onnx.registry import OperatorNode, operator
 
 
@@ -16,7 +18,7 @@ def negative_log_likelihood(
 
     Targets equal to `ignore_index` do not count.
     """
-    ignored, reduction = node.attribute("ignore_index"), node.attribute("reduction", "mean")
+    ignored, reduction = node.attribute("ignore_index"), choice(node, "reduction", ("mean", "sum", "none"), "mean")
     counts = None if ignored is None else px.not_equal(target, ignored)
     classes = target if counts is None else px.where(counts, target, 0)
     chosen = px.take_along_axis(log_probabilities, px.expand_dims(classes, axis=1), axis=1)
@@ -30,10 +32,12 @@ def negative_log_likelihood(
     loss = loss if weights is None else px.multiply(loss, weights)
     if reduction == "none":
         return loss
-    total = px.sum(loss, dtype=loss.dtype)
-    if reduction == "sum":
-        return total
-    return px.divide(total, float(loss.size) if weights is None else px.sum(weights, dtype=loss.dtype))
+    wide = widened(loss)
+    result = px.sum(wide, dtype=wide.dtype)
+    if reduction == "mean":
+        share = float(loss.size) if weights is None else px.sum(widened(weights), dtype=wide.dtype)
+        result = px.divide(result, share)
+    return px.astype(result, loss.dtype, copy=False)
 
 
 @operator("SoftmaxCrossEntropyLoss")

@@ -9,6 +9,7 @@ from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.dims import Shape
 from perfxapi.onnx.element_types import device_dtype
+from perfxapi.onnx.operators.precision import rounded_once, widened
 from perfxapi.onnx.operators.shape import normalized, sizes_of
 from perfxapi.onnx.registry import OperatorNode, operator
 
@@ -72,9 +73,10 @@ def rms_normalization(node: OperatorNode, x: Array, scale: Array) -> Array:
 @operator("InstanceNormalization")
 def instance_normalization(node: OperatorNode, x: Array, scale: Array, bias: Array) -> Array:
     """Each channel of each sample with mean 0 and variance 1, scaled and shifted."""
-    apart, _, variance = _centered(x, tuple(range(2, x.ndim)))
+    apart, _, variance = _centered(widened(x), tuple(range(2, x.ndim)))
     unit = px.multiply(apart, _inverse_root(variance, node.attribute("epsilon", 1e-5)))
-    return px.add(px.multiply(unit, _per_channel(x, scale)), _per_channel(x, bias))
+    result = px.add(px.multiply(unit, _per_channel(x, scale)), _per_channel(x, bias))
+    return px.astype(result, x.dtype, copy=False)
 
 
 @operator("GroupNormalization")
@@ -101,22 +103,20 @@ def batch_normalization(
     running ones follow by `momentum`.
     """
     training = bool(node.attribute("training_mode", 0))
-    average, spread = mean, variance
+    wide, average, spread = widened(x), widened(mean), widened(variance)
     if training:
         axes = (0, *range(2, x.ndim))
-        _, average, spread = (
-            px.squeeze(part, axis=axes) if part.shape[0] == 1 else part for part in _centered(x, axes)
-        )
+        average, spread = (px.squeeze(part, axis=axes) for part in _centered(wide, axes)[1:])
     inverse = _inverse_root(spread, node.attribute("epsilon", 1e-5))
-    factor = px.multiply(scale, inverse)
-    shift = px.subtract(bias, px.multiply(average, factor))
-    result = px.add(px.multiply(x, _per_channel(x, factor)), _per_channel(x, shift))
+    factor = px.multiply(widened(scale), inverse)
+    shift = px.subtract(widened(bias), px.multiply(average, factor))
+    result = px.add(px.multiply(wide, _per_channel(x, factor)), _per_channel(x, shift))
     result = px.astype(result, x.dtype, copy=False)
     if not training:
         return result
     momentum = node.attribute("momentum", 0.9)
     running = [
-        px.add(px.multiply(old, momentum), px.multiply(px.astype(new, old.dtype), 1 - momentum))
+        px.astype(px.add(px.multiply(widened(old), momentum), px.multiply(new, 1 - momentum)), old.dtype, copy=False)
         for old, new in ((mean, average), (variance, spread))
     ]
     return result, *running
@@ -125,8 +125,14 @@ def batch_normalization(
 @operator("LpNormalization")
 def lp_normalization(node: OperatorNode, x: Array) -> Array:
     """x over its norm (`p` 1 or 2) along an axis; where the norm is 0, 0."""
-    axis = node.attribute("axis", -1)
-    if node.attribute("p", 2) == 1:
+    axis, order = node.attribute("axis", -1), node.attribute("p", 2)
+    if order not in (1, 2):
+        raise node.unsupported(f"a norm of order {order}")
+    return rounded_once(_unit)(x, axis, order)
+
+
+def _unit(x: Array, axis: int, order: int) -> Array:
+    if order == 1:
         norm = px.sum(px.abs(x), axis=axis, keepdims=True)
     else:
         norm = px.sqrt(px.sum(px.multiply(x, x), axis=axis, keepdims=True))
@@ -137,16 +143,17 @@ def lp_normalization(node: OperatorNode, x: Array) -> Array:
 def mean_variance_normalization(node: OperatorNode, x: Array) -> Array:
     """x with mean 0 and variance 1 over axes (by default all but the channels')."""
     axes = tuple(normalized(axis, x.ndim) for axis in node.attribute("axes", [0, 2, 3]))
-    apart, _, variance = _centered(x, axes)
-    return px.divide(apart, px.add(px.sqrt(variance), 1e-9))
+    apart, _, variance = _centered(widened(x), axes)
+    return px.astype(px.divide(apart, px.add(px.sqrt(variance), 1e-9)), x.dtype, copy=False)
 
 
 @operator("LRN")
 def local_response_normalization(node: OperatorNode, x: Array) -> Array:
     """x over a power of the sum of squares in neighboring channels (Krizhevsky et al. 2012)."""
     size, (batch, channels, *spatial) = node.required("size"), sizes_of(x)
-    squares = px.multiply(x, x).reshape((batch, 1, channels, math.prod(spatial)))
+    wide = widened(x)
+    squares = px.multiply(wide, wide).reshape((batch, 1, channels, math.prod(spatial)))
     pads = ((size - 1) // 2, 0, size // 2, 0)
     means = nn.pool(squares, mode="average", window=(size, 1), pads=pads, count_include_pad=1).reshape(x.shape)
     base = px.add(px.multiply(means, node.attribute("alpha", 1e-4)), node.attribute("bias", 1.0))
-    return px.divide(x, px.pow(base, node.attribute("beta", 0.75)))
+    return px.astype(px.divide(wide, px.pow(base, node.attribute("beta", 0.75))), x.dtype, copy=False)

@@ -11,6 +11,8 @@ import numpy as np
 from perfxapi import nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.onnx.operators.choices import choice
+from perfxapi.onnx.operators.precision import rounded_once
 from perfxapi.onnx.operators.selection import scattered
 from perfxapi.onnx.operators.shape import padded, sizes_of
 from perfxapi.onnx.operators.windows import geometry
@@ -67,8 +69,9 @@ def global_pool(node: OperatorNode, x: Array) -> Array:
     if node.op_type == "GlobalMaxPool":
         return px.max(x, axis=axes, keepdims=True)
     if node.op_type == "GlobalAveragePool":
-        return px.mean(x, axis=axes, keepdims=True)
-    return px.linalg.vector_norm(x, axis=axes, keepdims=True, ord=float(node.attribute("p", 2)))
+        return rounded_once(px.mean)(x, axis=axes, keepdims=True)
+    order = float(node.attribute("p", 2))
+    return rounded_once(px.linalg.vector_norm)(x, axis=axes, keepdims=True, ord=order)
 
 
 @operator("MaxUnpool")
@@ -98,12 +101,26 @@ def max_roi_pool(node: OperatorNode, x: Array, regions: Value) -> Array:
     height, width = sizes_of(x)[2:]
     pooled = []
     for image, *corners in known(regions).tolist():
-        left, top, right, bottom = (round(corner * node.attribute("spatial_scale", 1.0)) for corner in corners)
+        left, top, right, bottom = (_rounded(corner * node.attribute("spatial_scale", 1.0)) for corner in corners)
         downs = _cells(top, max(bottom - top + 1, 1), rows, height)
         rights = _cells(left, max(right - left + 1, 1), columns, width)
         cells = [_largest(x[int(image), :, down, across]) for down in downs for across in rights]
         pooled.append(px.stack(cells, axis=1).reshape((x.shape[1], rows, columns)))
-    return px.stack(pooled, axis=0)
+    return _regions(pooled, x, rows, columns)
+
+
+def _regions(parts: list[Array], x: Array, rows: int, columns: int) -> Array:
+    """The results of all regions, of which there may be none, as one."""
+    return (
+        px.stack(parts, axis=0)
+        if parts
+        else px.zeros((0, int(x.shape[1]), rows, columns), dtype=x.dtype, device=x.device)
+    )
+
+
+def _rounded(value: float) -> int:
+    """To the nearest whole number, halves away from 0."""
+    return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
 
 def _largest(cell: Array) -> Array:
@@ -127,12 +144,13 @@ def roi_align(node: OperatorNode, x: Array, regions: Value, images: Value) -> Ar
     (He et al. 2017).
     """
     rows, columns = node.attribute("output_height", 1), node.attribute("output_width", 1)
-    shifted = node.attribute("coordinate_transformation_mode", "half_pixel") == "half_pixel" and node.version >= 16
+    half = choice(node, "coordinate_transformation_mode", ("half_pixel", "output_half_pixel"), "half_pixel")
+    shifted = half == "half_pixel" and node.version >= 16
     boxes = known(regions).astype(np.float64) * node.attribute("spatial_scale", 1.0) - (0.5 if shifted else 0.0)
     height, width = sizes_of(x)[2:]
     ratio = node.attribute("sampling_ratio", 0)
     pixels = x.permute_dims((0, 2, 3, 1)).reshape((-1, int(x.shape[1])))
-    mean = node.attribute("mode", "avg") == "avg"
+    mean = choice(node, "mode", ("avg", "max"), "avg") == "avg"
     results = []
     for (left, top, right, bottom), image in zip(boxes.tolist(), known_ints(images), strict=True):
         sides = [right - left, bottom - top] if shifted else [max(right - left, 1.0), max(bottom - top, 1.0)]
@@ -141,7 +159,7 @@ def roi_align(node: OperatorNode, x: Array, regions: Value, images: Value) -> Ar
         values = _read(pixels, downs, rights, image * height * width, width, px.add if mean else px.maximum)
         part = px.mean(values, axis=(1, 3)) if mean else px.max(values, axis=(1, 3))
         results.append(part.permute_dims((2, 0, 1)))
-    return px.stack(results, axis=0) if results else px.zeros((0, int(x.shape[1]), rows, columns), dtype=x.dtype)
+    return _regions(results, x, rows, columns)
 
 
 def _samples(start: float, side: float, count: int, ratio: int, size: int) -> Any:

@@ -87,7 +87,9 @@ def dequantize_linear(node: OperatorNode, x: Value, scale: Array, zero_point: Va
     values = _numbers(x, node)
     if zero_point is not None:
         values = px.subtract(values, _spread(node, zero_point, sizes))
-    return px.multiply(px.astype(values, dtype), px.astype(_spread(node, scale, sizes), dtype, copy=False))
+    wide = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32  # 16 bits do not hold every whole number
+    product = px.multiply(px.astype(values, wide), px.astype(_spread(node, scale, sizes), wide, copy=False))
+    return px.astype(product, dtype, copy=False)
 
 
 @operator("DynamicQuantizeLinear")

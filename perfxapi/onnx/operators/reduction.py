@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.dtypes import DType
+from perfxapi.onnx.operators.elementwise import truncated_quotient
+from perfxapi.onnx.operators.precision import rounded_once
 from perfxapi.onnx.registry import OperatorNode, known, known_ints, operator
 
 # The opset from which each reduction takes its axes as an operand, not as an attribute.
@@ -26,10 +30,14 @@ def _product(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
 def _mean(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     if x.dtype.kind == "float":
         return px.mean(x, axis=axis, keepdims=keepdims)
-    count = 1
-    for place in axis:
-        count *= int(x.shape[place])
-    return px.floor_divide(_sum(x, axis, keepdims), max(count, 1))
+    count = math.prod(int(x.shape[place]) for place in axis)
+    wide = px.astype(x, dtypes.int64 if x.dtype.kind == "int" else dtypes.uint64, copy=False)
+    return truncated_quotient(_sum(wide, axis, keepdims), px.asarray(max(count, 1), dtype=wide.dtype, device=x.device))
+
+
+def _of_floats(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function that whole numbers are converted to float64 for; its result, converted back, is rounded towards 0."""
+    return lambda x, *rest: function(x if x.dtype.kind == "float" else px.astype(x, dtypes.float64), *rest)
 
 
 def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
@@ -64,9 +72,9 @@ def _extreme(function: Callable[..., Array], of_none: Callable[[DType], Any]) ->
 
 _REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...], bool], Array]] = {
     "ReduceL1": lambda x, axis, keepdims: _sum(px.abs(x), axis, keepdims),
-    "ReduceL2": lambda x, axis, keepdims: px.sqrt(_sum(px.multiply(x, x), axis, keepdims)),
-    "ReduceLogSum": lambda x, axis, keepdims: px.log(_sum(x, axis, keepdims)),
-    "ReduceLogSumExp": _log_sum_exp,
+    "ReduceL2": _of_floats(lambda x, axis, keepdims: px.sqrt(_sum(px.multiply(x, x), axis, keepdims))),
+    "ReduceLogSum": _of_floats(lambda x, axis, keepdims: px.log(_sum(x, axis, keepdims))),
+    "ReduceLogSumExp": _of_floats(_log_sum_exp),
     "ReduceMax": _extreme(px.max, _lowest),
     "ReduceMean": _mean,
     "ReduceMin": _extreme(px.min, _highest),
@@ -94,7 +102,7 @@ def _register_reductions() -> None:
             places = _axes(node, x, axes)
             if places is None:
                 places = ()
-            result: Array = function(x, places, bool(node.attribute("keepdims", 1)))
+            result: Array = rounded_once(function)(x, places, bool(node.attribute("keepdims", 1)))
             return result
 
         operator(name)(reduced)
@@ -121,12 +129,11 @@ def running(node: OperatorNode, x: Array, axis: Array) -> Array:
     place = int(known(axis).reshape(-1)[0])
     place = place + x.ndim if place < 0 else place
     source = px.flip(x, axis=place) if node.attribute("reverse", 0) else x
-    if is_sum:
-        result = px.cumulative_sum(source, axis=place, dtype=x.dtype)
-    else:
-        result = px.cumulative_prod(source, axis=place, dtype=x.dtype)
-    if node.attribute("exclusive", 0):
-        first = px.full((*x.shape[:place], 1, *x.shape[place + 1 :]), 0 if is_sum else 1, dtype=x.dtype)  # type: ignore[arg-type]
+    function = px.cumulative_sum if is_sum else px.cumulative_prod
+    result = rounded_once(lambda wide: function(wide, axis=place, dtype=wide.dtype))(source)
+    if node.attribute("exclusive", 0) and x.shape[place] != 0:
+        sizes = (*x.shape[:place], 1, *x.shape[place + 1 :])
+        first = px.full(sizes, 0 if is_sum else 1, dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
         before = (slice(None),) * place
-        result = px.concat([px.asarray(first, device=x.device), result[(*before, slice(None, -1))]], axis=place)
+        result = px.concat([first, result[(*before, slice(None, -1))]], axis=place)
     return px.flip(result, axis=place) if node.attribute("reverse", 0) else result
