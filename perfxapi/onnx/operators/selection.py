@@ -10,11 +10,15 @@ import numpy as np
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.operators.moving import moves
 from perfxapi.onnx.operators.shape import normalized, sizes_of
-from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, known_ints, operator
+from perfxapi.onnx.registry import OperatorNode, Value, from_host, is_known, known, known_ints, operator
 
 _REDUCTIONS = {"none": "none", "add": "add", "mul": "multiply", "max": "max", "min": "min"}
+_NOWHERE = 1 << 62
+"""A place that no tensor has: where an index lies outside its axis, so that the op that is given it refuses it."""
 
 
 @operator("Where")
@@ -49,11 +53,31 @@ def _wrapped(indices: Array, size: int) -> Array:
     return px.where(px.less(wide, 0), px.add(wide, size), wide)
 
 
-def flat_places(tuples: Array, sizes: tuple[int, ...]) -> Array:
-    """The places in row-major order that index tuples (the last axis) name in a shape."""
+def _checked(places: Array, indices: Array, size: int, axis: int) -> Array:
+    """Places, where the indices along an axis that they were made from are inside; elsewhere `_NOWHERE`.
+
+    Raises InvalidArgumentError at once where the indices are known.
+    """
+    if is_known(indices):
+        values = known(indices)
+        wrong = values[(values < -size) | (values >= size)]
+        if wrong.size:
+            raise InvalidArgumentError(f"index {wrong[0]} is outside axis {axis}, which has the size {size}")
+        return places
+    wide = px.astype(indices, dtypes.int64, copy=False)
+    inside = px.logical_and(px.greater_equal(wide, -size), px.less(wide, size))
+    return px.where(inside, places, _NOWHERE)
+
+
+def flat_places(tuples: Array, sizes: tuple[int, ...], first_axis: int = 0) -> Array:
+    """The places in row-major order that index tuples (the last axis) name in a shape; errors count axes from
+    `first_axis` on.
+    """
     result = px.zeros(tuples.shape[:-1], dtype=dtypes.int64, device=tuples.device)  # type: ignore[arg-type]
     for place, size in enumerate(sizes):
         result = px.add(px.multiply(result, size), _wrapped(tuples[..., place], size))
+    for place, size in enumerate(sizes):
+        result = _checked(result, tuples[..., place], size, first_axis + place)
     return result
 
 
@@ -65,7 +89,7 @@ def gather_nd(node: OperatorNode, x: Array, indices: Array) -> Array:
     sizes, outer = sizes_of(x), sizes_of(indices)[:-1]
     indexed, rest = sizes[batch : batch + depth], sizes[batch + depth :]
     count = math.prod(sizes[:batch])
-    places = flat_places(indices, indexed).reshape((count, math.prod(outer[batch:])))
+    places = flat_places(indices, indexed, batch).reshape((count, math.prod(outer[batch:])))
     starts = px.asarray(np.arange(count)[:, None] * math.prod(indexed), device=node.device)
     rows = x.reshape((count * math.prod(indexed), math.prod(rest)))
     return px.take(rows, px.add(places, starts).reshape(-1), axis=0).reshape((*outer, *rest))
@@ -85,6 +109,8 @@ def compress(node: OperatorNode, x: Array, condition: Value) -> Array:
 def one_hot(node: OperatorNode, indices: Array, depth: Value, values: Array) -> Array:
     """The second of two values where an index along a new axis is the one given, the first elsewhere."""
     size, ndim = int(known(depth).reshape(-1)[0]), indices.ndim + 1
+    if size < 0:
+        raise InvalidArgumentError(f"{node}: depth must not be negative; got {size}")
     axis = normalized(node.attribute("axis", -1), ndim)
     steps = np.arange(size).reshape([size if place == axis else 1 for place in range(ndim)])
     chosen = px.expand_dims(_wrapped(indices, size), axis=axis)
@@ -96,7 +122,9 @@ def one_hot(node: OperatorNode, indices: Array, depth: Value, values: Array) -> 
 
 def scattered(x: Array, places: Array, updates: Array, reduction: str = "none", columns: int = 1) -> Array:
     """x with rows of so many columns replaced by, or combined with, those of `updates` at `places`."""
-    rows = x.reshape((-1 if x.size else 0, columns))
+    if columns == 0:
+        return x
+    rows = x.reshape((math.prod(sizes_of(x)) // columns, columns))
     count = math.prod(sizes_of(places))
     result: Array = nn.scatter_rows(
         rows, places.reshape((count,)), updates.reshape((count, columns)), reduction=_REDUCTIONS[reduction]
@@ -110,12 +138,19 @@ def scatter_elements(node: OperatorNode, x: Array, indices: Array, updates: Arra
     """x with each element of `updates` at the index along an axis that stands in the same place of `indices`."""
     axis = normalized(node.attribute("axis", 0), x.ndim)
     sizes = sizes_of(x)
+    fits = all(
+        place == axis or count <= size for place, (count, size) in enumerate(zip(indices.shape, sizes, strict=True))
+    )
+    if not fits or indices.shape != updates.shape:
+        shapes = f"indices of {list(indices.shape)} and updates of {list(updates.shape)}"
+        raise InvalidArgumentError(f"{node}: {shapes} do not fit a tensor of {list(sizes)} along axis {axis}")
     strides = [math.prod(sizes[place + 1 :]) for place in range(x.ndim)]
     grid = np.indices(sizes_of(indices), sparse=True)
     beside: Any = sum((grid[place] * strides[place] for place in range(x.ndim) if place != axis), np.int64(0))
     places = px.multiply(_wrapped(indices, sizes[axis]), strides[axis])
     places = px.add(places, px.asarray(np.asarray(beside, np.int64), device=node.device))
-    return scattered(x, places, updates, node.attribute("reduction", "none"))
+    places = _checked(places, indices, sizes[axis], axis)
+    return scattered(x, places, updates, choice(node, "reduction", _REDUCTIONS, "none"))
 
 
 @operator("ScatterND")
@@ -123,8 +158,11 @@ def scatter_elements(node: OperatorNode, x: Array, indices: Array, updates: Arra
 def scatter_nd(node: OperatorNode, x: Array, indices: Array, updates: Array) -> Array:
     """x with the parts that index tuples name replaced by, or combined with, those of `updates`."""
     depth, sizes = int(indices.shape[-1]), sizes_of(x)
+    if sizes_of(updates) != (*sizes_of(indices)[:-1], *sizes[depth:]):
+        shapes = f"indices of {list(indices.shape)} and updates of {list(updates.shape)}"
+        raise InvalidArgumentError(f"{node}: {shapes} do not fit a tensor of {list(sizes)}")
     places = flat_places(indices, sizes[:depth])
-    return scattered(x, places, updates, node.attribute("reduction", "none"), math.prod(sizes[depth:]))
+    return scattered(x, places, updates, choice(node, "reduction", _REDUCTIONS, "none"), math.prod(sizes[depth:]))
 
 
 @operator("TensorScatter")
@@ -136,9 +174,11 @@ def tensor_scatter(node: OperatorNode, cache: Array, update: Array, starts: Arra
     batch, size = sizes_of(rows)[:2]
     steps = px.arange(int(new.shape[1]), device=node.device)[None, :]
     places = steps if starts is None else px.add(steps, px.astype(starts, dtypes.int64, copy=False)[:, None])
-    if node.attribute("mode", "linear") == "circular":
-        places = px.remainder(places, size)
-    flat = px.add(places, px.asarray(np.arange(batch)[:, None] * size, device=node.device))
+    circular = choice(node, "mode", ("linear", "circular"), "linear") == "circular"
+    inside = px.remainder(places, size) if circular else places
+    flat = px.add(inside, px.asarray(np.arange(batch)[:, None] * size, device=node.device))
+    if not circular:
+        flat = _checked(flat, px.where(px.less(places, 0), size, places), size, axis)
     return px.moveaxis(scattered(rows, flat, new, columns=math.prod(sizes_of(rows)[2:])), 1, axis)
 
 
@@ -150,6 +190,8 @@ def top_k(node: OperatorNode, x: Array, k: Value = None) -> tuple[Array, Array]:
     """The k largest (or least) elements along an axis in order, and where they are."""
     axis = normalized(node.attribute("axis", -1), x.ndim)
     count = node.required("k") if node.version < 10 else known_ints(k)[0]
+    if not 0 <= count <= int(x.shape[axis]):
+        raise InvalidArgumentError(f"{node}: k must be from 0 to {x.shape[axis]}, the size of axis {axis}; got {count}")
     order = px.argsort(x, axis=axis, descending=bool(node.attribute("largest", 1)))
     places = order[(*(slice(None),) * axis, slice(count))]
     return px.take_along_axis(x, places, axis=axis), places
