@@ -5,6 +5,7 @@ Between dtypes that a device holds it is `astype`. Strings and the types of 8 bi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx.element_types import FLOAT8E8M0, STRING, code_of, code_of_name, device_dtype, host_dtype
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, is_plain, known, operator
 
@@ -30,7 +32,9 @@ def cast(value: Value, code: int, attributes: Mapping[str, Any] | None = None, d
     elif code == FLOAT8E8M0:
         result = _to_powers_of_two(_numbers(source), options)
     else:
-        result = _to_numbers(_numbers(source), host_dtype(code), saturate=bool(options.get("saturate", 1)))
+        target_type = host_dtype(code)
+        numbers = _whole_numbers(source) if source.dtype == object and _is_whole(target_type) else _numbers(source)
+        result = _to_numbers(numbers, target_type, saturate=bool(options.get("saturate", 1)))
     return from_host(result, device)
 
 
@@ -39,6 +43,24 @@ def _numbers(source: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if source.dtype == object:
         return np.array([float(str(text)) for text in source.reshape(-1)], np.float64).reshape(source.shape)
     return source if is_plain(source.dtype) else source.astype(np.float32)
+
+
+def _is_whole(dtype: np.dtype[Any]) -> bool:
+    return dtype.name.startswith(("int", "uint"))
+
+
+def _whole_numbers(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Strings as int64 or, where one is too large for that, uint64: float64 would lose digits."""
+
+    def number(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            return int(float(text))
+
+    values = [number(str(text)) for text in texts.reshape(-1)]
+    dtype = np.uint64 if max(values, default=0) >= 1 << 63 else np.int64
+    return np.array(values, dtype).reshape(texts.shape)
 
 
 def _to_strings(source: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -62,7 +84,7 @@ def _plain(value: Any) -> str:
 
 def _to_numbers(source: npt.NDArray[Any], target: np.dtype[Any], *, saturate: bool) -> npt.NDArray[Any]:
     with np.errstate(all="ignore"):
-        if is_plain(target) or target.name.startswith(("int", "uint")):
+        if is_plain(target) or _is_whole(target):
             return source.astype(target)
         wide = source.astype(np.float32)
         if saturate or not target.name.startswith("float8"):
@@ -103,11 +125,20 @@ def cast_like(node: OperatorNode, x: Value, target: Value) -> Value:
     return cast(x, code_of(target), node.attributes, node.device)
 
 
+def _bits(name: str) -> int:
+    """The bits of an element of a type of that name."""
+    digits = re.search(r"\d+", name)
+    return int(digits.group()) if digits else 8
+
+
 @operator("BitCast")
 def bit_cast(node: OperatorNode, x: Value) -> Value:
-    """The same bits, read as another element type of the same size."""
+    """The same bits, read as another element type of the same size. Raises InvalidArgumentError for one of another."""
     code = node.required("to")
     target = device_dtype(code)
+    names = x.dtype.name if isinstance(x, Array) else known(x).dtype.name, host_dtype(code).name
+    if _bits(names[0]) != _bits(names[1]) or "object" in names:
+        raise InvalidArgumentError(f"{node}: the types must be of one size, and no strings; got {' and '.join(names)}")
     if isinstance(x, Array) and target is not None:
         view = x.view
         return x.viewed(view.shape, view.strides, view.offset, target)

@@ -12,9 +12,14 @@ import numpy as np
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.operators.moving import moves
 from perfxapi.onnx.operators.shape import normalized
 from perfxapi.onnx.registry import OperatorNode, Value, known, known_ints, operator
+
+_COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize")
+_ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+_POLICIES = ("stretch", "not_larger", "not_smaller")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,16 @@ class _Axis:
     @property
     def extent(self) -> float:
         """The size that the scale asks for, which may be fractional."""
-        return self.size * self.scale
+        return self.count if self._by_count else self.size * self.scale
+
+    @property
+    def _by_count(self) -> bool:
+        """Whether the scale is what the sizes make it, and so rounded: they themselves say it exactly."""
+        return self.size > 0 and self.scale == self.count / self.size
+
+    def unscaled(self, at: Any) -> Any:
+        """Coordinates over the scale: whole numbers stay so where they are."""
+        return at * self.size / self.count if self._by_count else at / self.scale
 
 
 @operator("Resize")
@@ -77,7 +91,8 @@ def _axes(node: OperatorNode, x: Array, roi: Value, scales: Value, sizes: Value)
             for size, span, factor in zip(shape, spans, factors, strict=True)
         ]
     else:
-        counts, factors = _by_sizes(shape, known_ints(sizes), node.attribute("keep_aspect_ratio_policy", "stretch"))
+        policy = choice(node, "keep_aspect_ratio_policy", _POLICIES, "stretch")
+        counts, factors = _by_sizes(shape, known_ints(sizes), policy)
     rows = zip(places, shape, counts, factors, starts, ends, strict=True)
     return [_Axis(*row) for row in rows if cropped or row[3] != 1 or row[1] != row[2]]
 
@@ -94,13 +109,23 @@ def _by_sizes(shape: Sequence[int], wanted: Sequence[int], policy: str) -> tuple
 # ---- where an element comes from
 
 
+def _coordinate_mode(node: OperatorNode) -> str:
+    """`coordinate_transformation_mode`. Raises InvalidArgumentError for one that the opset does not have."""
+    if node.op_type == "Upsample" or node.version < 11:
+        return "asymmetric"
+    more = ("half_pixel_symmetric",) if node.version >= 18 else ()
+    more = (*more, "tf_half_pixel_for_nn") if node.version < 13 else more
+    return choice(node, "coordinate_transformation_mode", (*_COORDINATES, *more), "half_pixel")
+
+
 def _coordinates(node: OperatorNode, axis: _Axis) -> Any:
     """Where the elements of the result lie on the axis of x."""
     at = np.arange(axis.count, dtype=np.float64)
-    older = "asymmetric" if node.op_type == "Upsample" or node.version < 11 else "half_pixel"
-    mode = node.attribute("coordinate_transformation_mode", older)
+    mode = _coordinate_mode(node)
     if mode == "asymmetric":
-        return at / axis.scale
+        return axis.unscaled(at)
+    if mode == "tf_half_pixel_for_nn":
+        return axis.unscaled(at + 0.5)
     if mode == "align_corners":
         return at * (axis.size - 1) / (axis.extent - 1) if axis.extent != 1 else at * 0
     if mode == "tf_crop_and_resize":
@@ -109,15 +134,15 @@ def _coordinates(node: OperatorNode, axis: _Axis) -> Any:
         return (axis.start + at * (axis.end - axis.start) / (axis.count - 1)) * (axis.size - 1)
     if mode == "pytorch_half_pixel" and axis.count == 1:
         return at * 0
-    half = (at + 0.5) / axis.scale - 0.5
+    half = axis.unscaled(at + 0.5) - 0.5
     if mode == "half_pixel_symmetric":
         return axis.size / 2 * (1 - axis.count / axis.extent) + half
     return half
 
 
 def _nearest(node: OperatorNode, at: Any) -> Any:
-    older = "floor" if node.op_type == "Upsample" or node.version < 11 else "round_prefer_floor"
-    mode = node.attribute("nearest_mode", older)
+    older = node.op_type == "Upsample" or node.version < 11
+    mode = "floor" if older else choice(node, "nearest_mode", _ROUNDINGS, "round_prefer_floor")
     if mode == "floor":
         return np.floor(at)
     if mode == "ceil":
@@ -161,7 +186,7 @@ def _table(node: OperatorNode, axis: _Axis, at: Any) -> tuple[Any, Any]:
 
 def _resized(node: OperatorNode, x: Array, axis: _Axis) -> Array:
     at = _coordinates(node, axis)
-    if node.attribute("mode", "nearest") == "nearest":
+    if choice(node, "mode", ("nearest", "linear", "bilinear", "cubic"), "nearest") == "nearest":
         places = np.clip(_nearest(node, at), 0, axis.size - 1).astype(np.int64)
         result = px.take(x, px.asarray(places, device=node.device), axis=axis.place)
     else:
