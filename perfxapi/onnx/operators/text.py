@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from perfxapi.onnx.operators.choices import choice
+from perfxapi.onnx.operators.patterns import Pattern
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
 
 Strings = npt.NDArray[np.object_]
@@ -44,8 +45,8 @@ def string_split(node: OperatorNode, strings: Value) -> tuple[Value, ...]:
 @operator("RegexFullMatch")
 def regex_full_match(node: OperatorNode, strings: Value) -> Value:
     """Whether all of each string matches a pattern (the part of RE2's syntax that Python's has too)."""
-    pattern = re.compile(node.required("pattern"))
-    return from_host(_each(lambda text: pattern.fullmatch(text) is not None, strings, np.bool_), node.device)
+    pattern = Pattern(str(node.required("pattern")))
+    return from_host(_each(pattern.matches, strings, np.bool_), node.device)
 
 
 _CASES: dict[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}
@@ -55,7 +56,7 @@ _CASES: dict[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.uppe
 def string_normalizer(node: OperatorNode, strings: Value) -> Value:
     """A row of strings without stop words, in upper or lower case if so asked; "" where nothing is left."""
     exact = bool(node.attribute("is_case_sensitive", 0))
-    change = _CASES[node.attribute("case_change_action", "NONE")]
+    change = _CASES[choice(node, "case_change_action", _CASES, "NONE")]
     fold: Callable[[str], str] = str if exact else str.lower
     stopwords = {fold(word) for word in node.attribute("stopwords", [])}
     values = known(strings)
@@ -75,7 +76,7 @@ def tf_idf_vectorizer(node: OperatorNode, items: Value) -> Value:
     values = known(items)
     rows = values if values.ndim == 2 else values[None]
     result = np.zeros((len(rows), max(indexes) + 1), np.float32)
-    mode = node.required("mode")
+    mode = choice(node, "mode", ("TF", "IDF", "TFIDF"))
     for row, counts in zip(rows.tolist(), result, strict=True):
         for gram in _grams(row, node):
             if gram in pool:
