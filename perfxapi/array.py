@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -22,6 +22,7 @@ from perfxapi.indexing import MAX_NDIM, complete_shape, index_view, reshaped_str
 from perfxapi.memory import HOST, Buffer, Layout, View
 from perfxapi.ops.spec import ALL_KINDS, FLOATS, INTEGERS, NUMBERS, REALS, OpSpec, op_spec
 from perfxapi.policy import get_device
+from perfxapi.ready import Known
 
 API_VERSIONS: Final = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 """Versions of the Python array API standard that the namespace answers to; it has all of the last."""
@@ -367,9 +368,36 @@ def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
         results = tracer.record(spec, views, attributes)
     else:
         device = _common_device(spec.name, arrays)
+        known = _known_calls(spec, attributes) if len(views) <= 2 and attributes else None
+        ready = known.find(views, device) if known is not None else None
+        if ready is not None and (block := ready.run(views)) is not None:
+            return Array(None, device, ready.layout, block)
+        asked = device
         results, device = call_op(spec, views, attributes, device)
+        if known is not None and ready is None and device is asked:
+            known.add(spec, views, results[0], device, spec.check_attributes(attributes))
     wrapped = tuple(Array(view, device) for view in results)
     return wrapped[0] if len(wrapped) == 1 else wrapped or None
+
+
+_MAX_KNOWN = 1024
+_known: dict[Any, Known] = {}
+
+
+def _known_calls(spec: OpSpec, attributes: Mapping[str, Any]) -> Known | None:
+    """The ready calls of a primitive of arrays with these attributes; None for ops whose calls are never ready."""
+    if spec.domain != "array" or spec.cost is None or spec.mutates or spec.weights:
+        return None
+    key = spec.name, *attributes.items()
+    try:
+        known = _known.get(key)
+    except TypeError:  # a list, which dispatch has something to say about
+        return None
+    if known is None:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        known = _known[key] = Known()
+    return known
 
 
 def _completed(spec: OpSpec, operands: Sequence[Any], device: Device) -> list[Any]:

@@ -6,7 +6,7 @@ All else (operands on other devices, a copy that is not valid on the host, a ker
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perfxapi.backend import REGISTRY, Block, Launcher, OpCall, SmallKernel
@@ -17,6 +17,7 @@ from perfxapi.ops.spec import OpSpec
 from perfxapi.settings import settings
 
 _MAX_KNOWN = 4096
+NO_ATTRIBUTES: Mapping[str, Any] = {}
 
 
 class ReadyCall:
@@ -55,7 +56,7 @@ def _pointer(view: View, kernel: Any) -> Any:
 
 
 class Known:
-    """The ready calls of one op without attributes.
+    """The ready calls of one op with one set of attributes.
 
     `quick`, by the layouts of the operands (by the layout, where there is one), holds those whose operands begin where
     their buffers do: the buffers' pointers are theirs.
@@ -71,9 +72,19 @@ class Known:
         holds = ready is not None and ready.device is device and ready.generation == REGISTRY.generation
         return ready if ready is not None and holds and ready.settings is settings() else None
 
-    def add(self, spec: OpSpec, inputs: Sequence[View], result: View, device: Device) -> None:
-        """After dispatch ran a call: makes the next ones of its kind ready, or notes that they cannot be."""
-        call = OpCall(spec.name, tuple(inputs), (result,), {})
+    def add(
+        self,
+        spec: OpSpec,
+        inputs: Sequence[View],
+        result: View,
+        device: Device,
+        attributes: Mapping[str, Any] = NO_ATTRIBUTES,
+    ) -> None:
+        """After dispatch ran a call: makes the next ones of its kind ready, or notes that they cannot be.
+
+        `attributes` are all of the op's, checked.
+        """
+        call = OpCall(spec.name, tuple(inputs), (result,), dict(attributes))
         choice = cached_choice(call, device)
         launch: Launcher | None = None
         if not choice.reason and choice.device == device and isinstance(choice.kernel, SmallKernel):

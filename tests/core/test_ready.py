@@ -263,3 +263,22 @@ def test_functions_say_what_they_do() -> None:
     assert "array API standard" in str(px.exp.__doc__)
     with pytest.raises(TypeError):
         px.add(x1=1, x2=2)  # type: ignore[call-arg]
+
+
+def test_calls_with_attributes_are_ready_by_their_attributes() -> None:
+    """The same op with other axes is another call; what is wrong stays wrong; each call is counted."""
+    x = np.random.default_rng(0).standard_normal((6, 7)).astype(np.float32)
+    array = px.asarray(x, device="cpu")
+    px.reset_explain()
+    for _ in range(3):
+        for axis in (0, 1, None):
+            np.testing.assert_allclose(np.asarray(px.sum(array, axis=axis)), x.sum(axis), rtol=1e-5)
+        np.testing.assert_array_equal(np.asarray(px.argsort(array, axis=0)), np.argsort(x, axis=0, kind="stable"))
+        np.testing.assert_allclose(np.asarray(px.max(array[1:, ::2], axis=1)), x[1:, ::2].max(1))
+        with pytest.raises(InvalidArgumentError):
+            px.take(array, px.asarray(np.array([9]), device="cpu"), axis=0)
+        np.testing.assert_array_equal(
+            np.asarray(px.take(array, px.asarray(np.array([2]), device="cpu"), axis=0)), x[[2]]
+        )
+    counts = {row.op: row.count for row in px.explain().rows if not row.reason}
+    assert {op: counts[op] for op in ("sum", "argsort", "max", "take")} == {"sum": 9, "argsort": 3, "max": 3, "take": 3}
