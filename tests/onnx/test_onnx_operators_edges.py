@@ -5,7 +5,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_files import INT64, model, port, run_node
 
 import perfxapi.onnx as px_onnx
@@ -97,12 +97,14 @@ HALF = {
 }
 
 
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("op", HALF)
-def test_sums_and_squares_of_16_bits_do_not_overflow(op, dtype):
+def test_sums_and_squares_of_16_bits_do_not_overflow(op, dtype, device):
     x = RNG.uniform(300, 800, (1, 2, 20, 20)).astype(dtype)
     formula, attributes = HALF[op]
-    found = run_node(op, x, **attributes)
+    node = helper.make_node(op, ["x"], ["y"], **attributes)
+    (found,) = px_onnx.Backend.run_node(node, [x], device, opset_version=22)
     assert found.dtype == dtype
     tolerance = 4 * float(ml_dtypes.finfo(dtype).eps)
     expected = formula(x.astype(np.float64))
@@ -288,6 +290,7 @@ def test_parts_that_do_not_add_up_are_refused():
 # ---- attributes
 
 IMAGE = np.ones((1, 1, 4, 4), np.float32)
+MOMENTUM = {"alpha": 0.5, "beta": 1.0, "norm_coefficient": 0.0}
 SCALES = np.array([1, 1, 2, 2], np.float32)
 WRONG = [
     ("Conv", [IMAGE, IMAGE], {"auto_pad": "SAME"}),
@@ -305,14 +308,39 @@ WRONG = [
     ("BitShift", [np.ones(1, np.uint8)] * 2, {"direction": "UP"}),
     ("RNN", [np.ones((1, 1, 1), np.float32)] * 3, {"direction": "sideways", "hidden_size": 1}),
     ("StringNormalizer", [np.array(["a"], object)], {"case_change_action": "TITLE"}),
+    ("ImageDecoder", [np.zeros(3, np.uint8)], {"pixel_format": "CMYK"}),
+    ("ai.onnx.ml.Normalizer", [ONE], {"norm": "L3"}),
+    ("ai.onnx.preview.training.Momentum", [ONE[0, 0], np.array(1)] + [ONE] * 3, {"mode": "heavy", **MOMENTUM}),
 ]
 
 
 @pytest.mark.parametrize(("op", "operands", "attributes"), WRONG, ids=[f"{op} {next(iter(a))}" for op, _, a in WRONG])
 def test_attributes_that_onnx_does_not_know_are_refused(op, operands, attributes):
     name, value = next(iter(attributes.items()))
+    domain, _, kind = op.rpartition(".")
+    opset = {"": 22, "ai.onnx.ml": 3}.get(domain, 1)
     with pytest.raises(InvalidArgumentError, match=rf"{op} .*{name} must be one of .*got '{value}'"):
-        run_node(op, *operands, **attributes)
+        run_node(kind, *operands, domain=domain, opset=opset, **attributes)
+
+
+def test_numbers_of_ways_that_onnx_does_not_know_are_refused():
+    leaf = {"nodes_splits": np.zeros(1, np.float32), "nodes_modes": np.zeros(1, np.uint8), "tree_roots": [0]}
+    leaf |= {"leaf_targetids": [0, 0], "leaf_weights": np.ones(2, np.float32), "nodes_featureids": [0]}
+    leaf |= {"nodes_truenodeids": [0], "nodes_trueleafs": [1]}
+    leaf |= {"nodes_falsenodeids": [1], "nodes_falseleafs": [1], "n_targets": 1}
+    tensors = {k: numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in leaf.items()}
+    for name in ("aggregate_function", "post_transform"):
+        with pytest.raises(InvalidArgumentError, match=rf"{name} must be one of 0 \(.*got -1"):
+            run_node("TreeEnsemble", ONE, domain="ai.onnx.ml", opset=5, **tensors, **{name: -1})
+    heads = np.ones((1, 1, 1, 1), np.float32)
+    with pytest.raises(InvalidArgumentError, match="qk_matmul_output_mode must be from 0 to 3; got -1"):
+        run_node("Attention", heads, heads, heads, opset=23, qk_matmul_output_mode=-1)
+
+
+def test_activations_that_onnx_does_not_know_are_refused():
+    ones = np.ones((1, 1, 1), np.float32)
+    with pytest.raises(InvalidArgumentError, match="the activation 'Cosine' is none of affine, elu"):
+        run_node("RNN", ones, ones, ones, hidden_size=1, activations=["Cosine"])
 
 
 def test_counts_that_do_not_fit_are_refused():

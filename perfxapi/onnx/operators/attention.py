@@ -9,6 +9,7 @@ from typing import Any
 from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx.element_types import device_dtype
 from perfxapi.onnx.operators.activation import softmax
 from perfxapi.onnx.operators.shape import padded
@@ -67,11 +68,14 @@ def attention(
     weights = px.astype(_masked_softmax(node, scores, masked=bias is not None), query.dtype, copy=False)
     result = _grouped_product(weights, px.astype(value, query.dtype, copy=False))
     stages = (raw, capped, scores, weights)
+    stage = int(node.attribute("qk_matmul_output_mode", 0))
+    if not 0 <= stage < len(stages):
+        raise InvalidArgumentError(f"{node}: qk_matmul_output_mode must be from 0 to 3; got {stage}")
     return (
         join_heads(result) if packed else result,
         key,
         value,
-        stages[node.attribute("qk_matmul_output_mode", 0)],
+        stages[stage],
     )
 
 

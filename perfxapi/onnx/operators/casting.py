@@ -96,6 +96,8 @@ def _to_numbers(source: npt.NDArray[Any], target: np.dtype[Any], *, saturate: bo
 def _to_powers_of_two(source: npt.NDArray[Any], options: Mapping[str, Any]) -> npt.NDArray[Any]:
     """float8e8m0: an exponent alone, 2**-127 to 2**127, and NaN."""
     mode, saturate = options.get("round_mode", "up"), bool(options.get("saturate", 1))
+    if mode not in ("up", "down", "nearest"):
+        raise InvalidArgumentError(f"round_mode must be one of 'up', 'down', 'nearest'; got {mode!r}")
     values = source.astype(np.float64)
     mantissa, exponent = np.frexp(values)  # values = mantissa * 2**exponent, mantissa from 0.5 on
     exponent = exponent - 1

@@ -11,6 +11,7 @@ from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.errors import InvalidArgumentError
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.operators.scores import as_floats, both_classes, labels, post_transform, top_labels
 from perfxapi.onnx.operators.shape import sizes_of
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
@@ -51,7 +52,7 @@ def scaler(node: OperatorNode, x: Array) -> Array:
 def normalizer(node: OperatorNode, x: Array) -> Array:
     """Rows over their largest element, the sum of their magnitudes, or their length; where that is 0, as they are."""
     rows = as_floats(x)
-    name = node.attribute("norm", "MAX")
+    name = choice(node, "norm", ("MAX", "L1", "L2"), "MAX")
     if name == "MAX":
         size = px.max(rows, axis=-1, keepdims=True)
     elif name == "L1":
@@ -210,7 +211,7 @@ def linear_classifier(node: OperatorNode, x: Array) -> tuple[Value, Array]:
 def _kernel(node: OperatorNode, x: Array, vectors: Array) -> Array:
     """The kernel of every row with every vector."""
     gamma, offset, degree = node.attribute("kernel_params") or [0.0, 0.0, 0.0]
-    kind = node.attribute("kernel_type", "LINEAR")
+    kind = choice(node, "kernel_type", ("LINEAR", "POLY", "RBF", "SIGMOID"), "LINEAR")
     products = px.matmul(x, vectors.mT)
     if kind == "LINEAR":
         return products

@@ -7,6 +7,7 @@ from io import BytesIO
 import numpy as np
 
 from perfxapi.errors import PluginError
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
 
 
@@ -17,7 +18,7 @@ def image_decoder(node: OperatorNode, stream: Value) -> Value:
         from PIL import Image, UnidentifiedImageError
     except ModuleNotFoundError as error:
         raise PluginError(f"{node} needs Pillow: pip install pillow") from error
-    layout = node.attribute("pixel_format", "RGB")
+    layout = choice(node, "pixel_format", ("RGB", "BGR", "Grayscale"), "RGB")
     try:
         image = Image.open(BytesIO(known(stream).astype(np.uint8).tobytes()))
         pixels = np.asarray(image.convert("L" if layout == "Grayscale" else "RGB"))

@@ -18,6 +18,7 @@ from perfxapi.array import Array
 from perfxapi.dtypes import DType
 from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx.operators.attention import join_heads, split_heads
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.registry import OperatorNode, operator
 
 
@@ -98,7 +99,7 @@ def linear_attention(
     `update_rule` says how: the state decays by exp(decay) ("gated"), and only what a value differs by from what the
     state says already is added ("delta").
     """
-    rule = node.attribute("update_rule", "gated_delta")
+    rule = choice(node, "update_rule", ("linear", "gated", "delta", "gated_delta"), "gated_delta")
     shared, heads = node.required("kv_num_heads"), node.required("q_num_heads")
     if (decay is None and rule.startswith("gated")) or (beta is None and "delta" in rule):
         raise InvalidArgumentError(f"{node}: the update rule {rule} needs a decay, beta, or both")
@@ -157,6 +158,6 @@ def causal_convolution(
         result = px.add(result, px.multiply(wide[:, :, tap : tap + length], taps[:, 0, tap : tap + 1]))
     if bias is not None:
         result = px.add(result, px.astype(bias, result.dtype, copy=False)[:, None])
-    if node.attribute("activation", "none") != "none":
+    if choice(node, "activation", ("none", "silu", "swish"), "none") != "none":
         result = nn.silu(result)
     return px.astype(result, x.dtype, copy=False), whole[:, :, int(whole.shape[2]) - size + 1 :]

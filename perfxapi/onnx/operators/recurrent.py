@@ -13,6 +13,7 @@ from typing import Any
 from perfxapi import dtypes, nn
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.errors import InvalidArgumentError
 from perfxapi.onnx.operators import activation as act
 from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.registry import OperatorNode, operator
@@ -70,6 +71,8 @@ class _Layer:
         parameters = [list(self.node.attribute(f"activation_{name}") or []) for name in ("alpha", "beta")]
         found: list[Activation] = []
         for name in given:
+            if name.lower() not in _ACTIVATIONS:
+                raise InvalidArgumentError(f"{self.node}: the activation {name!r} is none of {', '.join(_ACTIVATIONS)}")
             function, defaults = _ACTIVATIONS[name.lower()]
             values = [
                 parameters[place].pop(0) if parameters[place] else default for place, default in enumerate(defaults)

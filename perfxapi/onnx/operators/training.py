@@ -7,6 +7,7 @@ from collections.abc import Callable
 from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.registry import OperatorNode, Value, known, operator
 
 _DOMAIN = "ai.onnx.preview.training"
@@ -26,14 +27,14 @@ def _each(operands: tuple[Array, ...], num_kinds: int, step: Callable[..., tuple
 @operator("Momentum", domain=_DOMAIN)
 def momentum(node: OperatorNode, rate: Array, turn: Value, *operands: Array) -> tuple[Array, ...]:
     """Gradient descent with momentum, standard or Nesterov's."""
-    alpha = node.required("alpha")
+    alpha, nesterov = node.required("alpha"), choice(node, "mode", ("standard", "nesterov")) == "nesterov"
     beta = node.required("beta") if int(known(turn).reshape(-1)[0]) > 0 else 1.0
 
     def step(x: Array, gradient: Array, velocity: Array) -> tuple[Array, ...]:
         slope = _regularized(node, x, gradient)
         faster = px.add(px.multiply(velocity, alpha), px.multiply(slope, beta))
         direction = faster
-        if node.required("mode") == "nesterov":
+        if nesterov:
             direction = px.add(slope, px.multiply(faster, alpha))
         return px.subtract(x, px.multiply(rate, direction)), faster
 

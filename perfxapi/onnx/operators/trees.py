@@ -12,6 +12,8 @@ import numpy.typing as npt
 from perfxapi import dtypes
 from perfxapi import standard as px
 from perfxapi.array import Array
+from perfxapi.errors import InvalidArgumentError
+from perfxapi.onnx.operators.choices import choice
 from perfxapi.onnx.operators.scores import both_classes, labels, post_transform, top_labels
 from perfxapi.onnx.registry import OperatorNode, Value, operator
 
@@ -111,11 +113,20 @@ def _neutral(aggregate: str) -> float:
 # ---- TreeEnsemble (ai.onnx.ml 5)
 
 
+def _number(node: OperatorNode, name: str, names: Sequence[str], default: int) -> int:
+    """An attribute that is the number of one of the names. Raises InvalidArgumentError."""
+    value = int(node.attribute(name, default))
+    if not 0 <= value < len(names):
+        allowed = ", ".join(f"{number} ({each})" for number, each in enumerate(names))
+        raise InvalidArgumentError(f"{node}: {name} must be one of {allowed}; got {value}")
+    return value
+
+
 @operator("TreeEnsemble", domain=_DOMAIN)
 def tree_ensemble(node: OperatorNode, x: Array) -> Array:
     """What the leaves that rows come to say of each target, aggregated."""
-    scores = _new_forest(node).scores(x, _AGGREGATES[node.attribute("aggregate_function", 1)], x.dtype)
-    return post_transform(scores, _TRANSFORMS[node.attribute("post_transform", 0)])
+    scores = _new_forest(node).scores(x, _AGGREGATES[_number(node, "aggregate_function", _AGGREGATES, 1)], x.dtype)
+    return post_transform(scores, _TRANSFORMS[_number(node, "post_transform", _TRANSFORMS, 0)])
 
 
 def _new_forest(node: OperatorNode) -> Forest:
@@ -208,7 +219,7 @@ def _based(scores: Array, node: OperatorNode) -> Array:
 def tree_ensemble_regressor(node: OperatorNode, x: Array) -> Array:
     """What the leaves that rows come to say of each target, aggregated, plus base values, as float32."""
     forest = _old_forest(node.attributes, "target", node.attribute("n_targets", 1))
-    scores = forest.scores(x, node.attribute("aggregate_function", "SUM"), dtypes.float32)
+    scores = forest.scores(x, choice(node, "aggregate_function", _AGGREGATES, "SUM"), dtypes.float32)
     return post_transform(_based(scores, node), node.attribute("post_transform", "NONE"))
 
 
