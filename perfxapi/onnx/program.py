@@ -41,6 +41,12 @@ class Step:
     programs: Mapping[str, Program] = field(default_factory=dict)
 
     @cached_property
+    def between_plans(self) -> bool:
+        """Whether it is never part of a plan."""
+        say = False if self.translation is None else self.translation.between_plans
+        return say(self.node, self.inputs) if callable(say) else say
+
+    @cached_property
     def reads(self) -> frozenset[str]:
         """All names that must be known before it runs: its inputs and what its subgraphs take from around them."""
         captured = (program.captured for program in self.programs.values())
@@ -174,7 +180,7 @@ class Inlining:
         """Runs all steps of a program."""
         scope = {**program.constants, **program.start(outer, operands)}
         for step in program.steps:
-            if step.translation is not None and step.translation.between_plans:
+            if step.between_plans:
                 raise ValueNeeded
             scope.update(step.apply(scope, self))
         return program.results(scope)

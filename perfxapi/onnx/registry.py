@@ -92,18 +92,24 @@ class OperatorNode:
 Translation: TypeAlias = Callable[..., Results]
 
 
+BetweenPlans: TypeAlias = bool | Callable[[OperatorNode, Sequence[str]], bool]
+"""Whether nodes run between plans: all, none, or those that a function of the node and its inputs' names says so of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """The translation of an operator. One that runs `between_plans` is never part of a plan: each run calls it anew."""
 
     translation: Translation
-    between_plans: bool = False
+    between_plans: BetweenPlans = False
 
 
 _TRANSLATIONS: dict[tuple[str, str], Registration] = {}
 
 
-def operator(*names: str, domain: str = "", between_plans: bool = False) -> Callable[[Translation], Translation]:
+def operator(
+    *names: str, domain: str = "", between_plans: BetweenPlans = False
+) -> Callable[[Translation], Translation]:
     """Registers a translation under the names of operators of a domain ("" is ONNX's own).
 
     `between_plans` is for those whose result is not the same each time (random draws).

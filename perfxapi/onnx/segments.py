@@ -261,7 +261,7 @@ class Runner:
         """Traces from step `index` on; where it stopped, and the array whose values were needed to go on."""
         enter = Inlining()
         for place, step in enumerate(self.program.steps[index:], index):
-            if step.translation is not None and step.translation.between_plans:
+            if step.between_plans:
                 return place, None
             if any(traced.get(name) is _OPAQUE for name in step.reads):
                 return place, None

@@ -307,3 +307,12 @@ def test_dropout_draws_in_training_alone():
     dropped, kept = run_node("Dropout", x, np.float32(0.25), np.array(True), outputs=2)
     np.testing.assert_array_equal(dropped, np.where(kept, np.float32(1 / 0.75), 0))
     assert abs(kept.mean() - 0.75) < 0.05
+
+
+def test_dropout_of_a_constant_draws_in_each_run():
+    nodes = [helper.make_node("Dropout", ["w", "r", "t"], ["d"]), helper.make_node("Add", ["d", "x"], ["y"])]
+    weights = {"w": np.ones(100, np.float32), "r": np.array(0.5, np.float32), "t": np.array(True)}
+    loaded = load(model(nodes, [port("x", [100])], [port("y")], weights), device="numpy")
+    first, second = (np.asarray(loaded(np.zeros(100, np.float32))["y"]) for _ in range(2))
+    assert (first != second).any()
+    assert {*first, *second} == {0.0, 2.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from perfxapi import standard as px
 from perfxapi.array import Array
 from perfxapi.onnx.element_types import code_of, host_dtype
 from perfxapi.onnx.operators.shape import sizes_of
-from perfxapi.onnx.registry import OperatorNode, Value, ValueNeeded, from_host, is_known, known, operator
+from perfxapi.onnx.registry import OperatorNode, Value, from_host, known, operator
 
 
 def _generator(node: OperatorNode) -> np.random.RandomState:
@@ -70,7 +71,14 @@ def multinomial(node: OperatorNode, logarithms: Value) -> Value:
     return _made(node, np.argmax(rows[:, None, :] + noise, axis=-1), node.attribute("dtype", 6))
 
 
-@operator("Dropout")
+def _may_train(node: OperatorNode, inputs: Sequence[str]) -> bool:
+    """Whether a Dropout may draw: where it says so or, since opset 12, where an operand may."""
+    if node.version >= 12:
+        return len(inputs) > 2 and bool(inputs[2])
+    return node.version < 7 and not node.attribute("is_test", 0)
+
+
+@operator("Dropout", between_plans=_may_train)
 def dropout(node: OperatorNode, x: Array, ratio: Value = None, training: Value = None) -> tuple[Value, ...]:
     """x as it is; in training with elements set to 0 at random and the others scaled up. And which were kept."""
     drops, rate = not node.attribute("is_test", int(node.version >= 7)), node.attribute("ratio", 0.5)
@@ -80,7 +88,5 @@ def dropout(node: OperatorNode, x: Array, ratio: Value = None, training: Value =
     if not drops or rate == 0.0:
         whole = np.ones(sizes_of(x), np.bool_)
         return x, from_host(whole if node.version >= 10 else whole.astype(host_dtype(code_of(x))), node.device)
-    if not is_known(x):
-        raise ValueNeeded
     kept = px.asarray(_generator(node).uniform(size=sizes_of(x)) >= rate, device=node.device)
     return px.where(kept, px.multiply(x, 1.0 / (1.0 - rate)), 0), kept
