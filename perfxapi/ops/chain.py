@@ -97,7 +97,7 @@ def _cost(inputs: Sequence[TensorSpec], attributes: Attributes) -> Cost:
     program, *operands = inputs
     elements = num_elements(_infer(inputs, attributes)[0])
     steps = program.shape[0] if isinstance(program.shape[0], int) else MAX_ROWS
-    return Cost(4 * (elements + sum(map(num_elements, operands))), elements * steps)
+    return Cost(4 * (elements + sum(map(num_elements, operands)) + 3 * steps), elements * steps)
 
 
 register_op(
