@@ -36,7 +36,14 @@ def fold_into_convolution(rewriter: Rewriter, node: Node) -> bool:
     if len(removed) == 1:
         return False
     last = removed[-1]
-    return rewriter.replace(_scaled_and_shifted(node, factor, shift, last.outputs), removed, last)
+    folded = _scaled_and_shifted(node, factor, shift, last.outputs)
+    return all(map(_keeps_digits, folded.inputs[1:])) and rewriter.replace(folded, removed, last)
+
+
+def _keeps_digits(view: View) -> bool:
+    """Whether all numbers of a constant are finite, and those that are not 0 have all their digits."""
+    values = np.abs(view.host())
+    return bool(np.isfinite(values).all() and ((values == 0) | (values >= np.finfo(values.dtype).tiny)).all())
 
 
 def _channelwise(rewriter: Rewriter, node: Node) -> tuple[Node, Any, Any] | None:
@@ -89,5 +96,6 @@ def _scaled_and_shifted(convolution: Node, factor: Any, shift: Any, outputs: tup
 
 
 def _constant(values: npt.NDArray[Any], dtype: DType) -> View:
-    stored = np.ascontiguousarray(values, dtype.numpy)
+    with np.errstate(over="ignore", under="ignore"):  # what does not fit is not folded
+        stored = np.ascontiguousarray(values, dtype.numpy)
     return View(Buffer.from_host(stored.reshape(-1).view(np.uint8), constant=True), dtype, stored.shape)

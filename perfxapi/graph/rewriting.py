@@ -45,7 +45,7 @@ class Rewriter:
 
     def replace(self, fused: Node, removed: Iterable[Node], at: Node) -> bool:
         """Puts `fused` in the place of `at` (one of `removed`), if the target supports it."""
-        if not self._mutated.isdisjoint(fused.values_read()) or not self.supports(fused):
+        if not self._mutated.isdisjoint(view.buffer for view in fused.inputs) or not self.supports(fused):
             return False
         place = self._place_of[id(at)]
         for node in removed:

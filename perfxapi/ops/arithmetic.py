@@ -76,7 +76,7 @@ def _expm1(x: Any) -> Any:
     a, b = x.real, x.imag
     half = np.sin(b / 2)
     out = np.empty_like(x)
-    out.real, out.imag = np.expm1(a) * np.cos(b) - 2 * half * half, np.exp(a) * np.sin(b)
+    out.real, out.imag = np.expm1(a) * np.cos(b) - 2 * half * half + 0.0, np.exp(a) * np.sin(b)  # +0 where a is -0
     low = np.isneginf(a)
     out.real, out.imag = np.where(low, -1, out.real), np.where(low & ~np.isfinite(b), 0, out.imag)
     high = np.isposinf(a)

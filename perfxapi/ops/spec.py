@@ -104,7 +104,7 @@ class Attribute:
     def _check_list(self, op: str, value: Any) -> tuple[int, ...]:
         items = tuple(value) if isinstance(value, tuple | list) else (None,)
         whole = all(isinstance(item, int | np.integer) and not isinstance(item, bool) for item in items)
-        if not whole or len(items) > MAX_LIST:
+        if not whole or len(items) > MAX_LIST or any(abs(int(item)) >= 1 << 62 for item in items):
             raise InvalidArgumentError(
                 f"{op}: {self.name} must be a tuple of at most {MAX_LIST} whole numbers; got {value!r}"
             )

@@ -286,7 +286,7 @@ inline int32_t accepts_nextafter(const PxCall* call) {
 
 /* A whole number to a negative power is none. */
 inline bool any_negative(const PxTensor& tensor) {
-  if (tensor.dtype > PX_INT64) return false;
+  if (tensor.dtype > PX_INT64 || num_elements(tensor) == 0) return false;
   Reader reader;
   reader.start(tensor, tensor, conversion(tensor.dtype, PX_INT64), {0, num_elements(tensor)});
   reader.repeat_number(int64_t(sizeof(int64_t)), smaller(kBlock, num_elements(tensor)));

@@ -211,7 +211,7 @@ class Worker {
     float* result = problem_.result(block.n, block.group, block.depth) + block.row * last + block.column;
     const float* weight = floats(problem_.weight) + block.group * depth;
     const float zero = 0.0f, *bias = problem_.bias_of(block.group);
-    const int64_t tiles = divide_up(block.columns, kMaxTileLanes);
+    const int64_t tiles = divide_up(block.columns, tile_vectors(1) * kLanes);
     const int64_t width = divide_up(divide_up(block.columns, tiles), kLanes) * kLanes;
     for (int64_t row = 0; row < block.rows; ++row) {
       for (int64_t i = 0; i < block.columns; i += width) {

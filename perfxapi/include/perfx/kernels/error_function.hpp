@@ -41,7 +41,7 @@ inline F erf(F x) {
 
 /* x / 2 (1 + erf(x / sqrt(2))) (Hendrycks and Gimpel, 2016); negative x do not cancel. */
 inline F gelu(F x) {
-  const F half = set(0.5f) * x;
+  const F half = set(0.5f) * min(x, set(1e30f)); /* infinity times 0 would be none */
   const F part = half * complementary_error(absolute(x) * set(0x1.6a09e6p-1f));
   return select(less(x, set(0.0f)), part, x - part);
 }

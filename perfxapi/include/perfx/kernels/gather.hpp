@@ -45,9 +45,10 @@ inline void for_indices(const PxTensor& tensor, const PxTensor& like, Range part
 /* Do all indices lie in -size .. size-1? All threads look, and get the same answer. */
 inline bool all_within(const PxTensor& indices, int64_t size, const PxThread* thread) {
   bool ok = true;
+  const int64_t low = indices.dtype == PX_UINT64 ? 0 : -size; /* a negative one is past what int64 holds */
   for_indices(indices, indices, share(num_elements(indices), kCopyGrain, thread),
               [&](int64_t, const int64_t* block, int64_t count) {
-                for (int64_t i = 0; i < count; ++i) ok &= block[i] >= -size && block[i] < size;
+                for (int64_t i = 0; i < count; ++i) ok &= block[i] >= low && block[i] < size;
               });
   if (!ok) perfx_claim(thread, kWrong, 1);
   thread->barrier(thread);
@@ -187,7 +188,7 @@ inline int32_t accepts_flat_nonzero(const PxCall* call) {
 }
 inline int64_t count_true(const uint8_t* x, Range part) {
   int64_t count = 0;
-  for (int64_t i = part.begin; i < part.end; ++i) count += x[i];
+  for (int64_t i = part.begin; i < part.end; ++i) count += x[i] != 0;
   return count;
 }
 /* Each thread counts what is true before its part, and all of it: the bytes are few beside what is written. */

@@ -35,7 +35,7 @@ inline void normalize_row(const float* x, int64_t size, float eps, const float* 
   const float mean = sum / float(size);
   sum_moments(x, size, mean, &rest, &squares);
   rest /= float(size);
-  const float variance = squares / float(size) - rest * rest;
+  const float apart = squares / float(size) - rest * rest, variance = apart < 0 ? 0.0f : apart;
   const F factor = set(1.0f / sqrtf(variance + eps)), offset = set(mean), correction = set(rest);
   for_each_vector(size, [&](int64_t i, int n) {
     const F normed = (load_n(x + i, n) - offset - correction) * factor * load_n(scale + i, n);

@@ -48,7 +48,7 @@ inline void positions_of_elements(const Reduction& r, Convert convert, int64_t* 
     Walk elements = r.reduced;
     elements.data = Cursor(r.kept, task / segments).at();
     reader.start(elements, convert, first);
-    reader.repeat_number(elements.item, kBlock);
+    reader.repeat_number(int64_t(sizeof(T)), kBlock);
     Best<T> best{T(), -1};
     for (int64_t i = first, count; i < end; i += count) {
       count = reader.at_once(smaller(kBlock, end - i));
@@ -93,7 +93,8 @@ template <bool kLargest, class T>
 inline int32_t run_positions_of(const PxCall* call, const PxThread* thread, Convert convert) {
   const Reduction r(call->operands[0], int64_t(1) << call->attrs[0].i);
   int64_t* y = static_cast<int64_t*>(call->operands[1].data);
-  if (r.results == 0 || r.elements == 0) return PX_OK;
+  if (r.results == 0) return PX_OK;
+  if (r.elements == 0) return PX_INVALID_ARGUMENT; /* of nothing none is the largest */
   if (r.by_columns() && convert == nullptr) {
     positions_of_columns<kLargest, T>(r, y, thread);
     return PX_OK;

@@ -88,7 +88,7 @@ inline void reduce_elements(const ReducePlan& plan, const PxThread* thread) {
     elements.data = kept.at();
     if (!in_place && part.begin < part.end) {
       reader.start(elements, plan.convert, part.begin);
-      reader.repeat_number(elements.item, kBlock);
+      reader.repeat_number(plan.convert == nullptr ? elements.item : int64_t(sizeof(float)), kBlock);
     }
     for (int64_t i = part.begin, count; i < part.end; i += count) {
       count = smaller(kBlock, part.end - i);
@@ -114,7 +114,8 @@ inline void reduce_columns(const ReducePlan& plan, const PxThread* thread) {
     plan.loops.clear(accumulators, done.count);
     Walk elements = r.reduced;
     elements.data = Cursor(r.kept, done.result).at();
-    Cursor at(elements, part.begin);
+    Cursor at;
+    if (part.begin < part.end) at = Cursor(elements, part.begin);
     for (int64_t i = part.begin, rows; i < part.end; i += rows) {
       rows = plan.convert == nullptr ? smaller(part.end - i, at.left()) : 1;
       if (plan.convert != nullptr) plan.convert(at.at(), wide, done.count);

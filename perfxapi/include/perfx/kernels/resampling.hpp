@@ -80,6 +80,7 @@ inline int32_t run(const PxCall* call, const PxThread* thread) {
   if (!p.are_indices_valid()) return PX_INVALID_ARGUMENT;
   const int64_t length = p.inner == 1 ? p.places : p.inner, pieces = divide_up(length, kPiece);
   const int64_t rows = p.inner == 1 ? p.outer : p.outer * p.places;
+  if (length == 0 || rows == 0) return PX_OK;
   const Range mine = share(rows * pieces, divide_up(kLanes * kLanes, length), thread);
   for (int64_t item = mine.begin; item < mine.end; ++item) {
     const int64_t row = item / pieces, begin = item % pieces * kPiece;
