@@ -374,7 +374,7 @@ def apply(op: str | OpSpec, *operands: Any, **attributes: Any) -> Any:
             return Array(None, device, ready.layout, block)
         asked = device
         results, device = call_op(spec, views, attributes, device)
-        if known is not None and ready is None and device is asked:
+        if known is not None and ready is None and len(results) == 1 and device is asked:
             known.add(spec, views, results[0], device, spec.check_attributes(attributes))
     wrapped = tuple(Array(view, device) for view in results)
     return wrapped[0] if len(wrapped) == 1 else wrapped or None

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxapi import dtypes
+from perfxapi.creation import constant
 from perfxapi.dtypes import DType
 from perfxapi.graph.ir import Node, Value, same_view
 from perfxapi.graph.rewriting import Rewriter
@@ -98,4 +99,4 @@ def _scaled_and_shifted(convolution: Node, factor: Any, shift: Any, outputs: tup
 def _constant(values: npt.NDArray[Any], dtype: DType) -> View:
     with np.errstate(over="ignore", under="ignore"):  # what does not fit is not folded
         stored = np.ascontiguousarray(values, dtype.numpy)
-    return View(Buffer.from_host(stored.reshape(-1).view(np.uint8), constant=True), dtype, stored.shape)
+    return constant(stored).view

@@ -80,12 +80,10 @@ def _parsed(source: Any) -> tuple[str, ir.Model]:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         try:
-            model = _decoded(str(path), path.read_bytes())
+            data = path.read_bytes()
         except (OSError, ValueError) as error:
-            if isinstance(error, FileFormatError):
-                raise
             raise FileFormatError(path, "file", f"cannot be read: {getattr(error, 'strerror', '') or error}") from error
-        return str(path), model
+        return str(path), _decoded(str(path), data)
     if isinstance(source, bytes | bytearray | memoryview):
         return "<bytes>", _decoded("<bytes>", bytes(source))
     return "<model>", _deserialized("<model>", source)

@@ -72,6 +72,20 @@ def test_bits_do_not_depend_on_threads_or_variants(op: str) -> None:
                     np.testing.assert_array_equal(got, want, err_msg=f"{sample.label}, {variant}, {num_threads}")
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_depthwise_convolutions_of_every_width(variant: str) -> None:
+    """Each instruction set has a widest tile of its own: rows that end before it, at it and past it."""
+    rng = np.random.default_rng(0)
+    weight, bias = rng.standard_normal((3, 1, 3, 3)).astype(np.float32), np.empty(0, np.float32)
+    for width in (63, 64, 65, 95, 96, 97, 112, 113, 128, 129, 300):
+        x = rng.standard_normal((1, 3, 5, width)).astype(np.float32)
+        sample = Sample((x, weight, bias), {"groups": 3, "pads": (1, 1, 1, 1)})
+        attributes = op_spec("convolution").check_attributes(sample.attributes)
+        expected = op_spec("convolution").reference(*sample.inputs, **attributes)
+        (found,) = computed("convolution", sample, variant)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=str(width))
+
+
 @pytest.mark.parametrize("op", BATCHED)
 def test_bits_do_not_depend_on_the_batch(op: str) -> None:
     axes, result_axes = BATCHED[op]
