@@ -101,6 +101,10 @@ class Backend:
         """The kernels for an op, best first."""
         return ()
 
+    def kernels_on(self, device: Device, op: str) -> Sequence[Kernel]:
+        """The kernels for an op on one device. A backend whose devices have kernels of their own overrides this."""
+        return self.kernels(op)
+
     def kernel_ops(self) -> Iterable[str]:
         """The names of the ops that have kernels here."""
         return ()

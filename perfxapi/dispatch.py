@@ -88,7 +88,7 @@ def candidates(op: str, device: Device) -> Iterator[tuple[Kernel | None, Backend
         elif f"{name}:{op}" in disabled or f"{name}:*" in disabled:
             yield None, entry, runs_on, f"{name}:{op} is disabled by PERFXAPI_DISABLE_KERNELS"
         else:
-            kernels = entry.backend.kernels(op) if entry.backend else ()
+            kernels = entry.backend.kernels_on(runs_on, op) if entry.backend else ()
             if not kernels:
                 yield None, entry, runs_on, f"{name} has no kernel for {op}"
             for kernel in kernels:
@@ -187,7 +187,7 @@ def _tuned(call: OpCall, device: Device, first: Choice) -> Choice:
     A small call that the first choice runs without dispatch is its own: describing the call would take longer.
     """
     entry = next((entry for entry in REGISTRY.entries() if entry.manifest.name == first.backend), None)
-    if entry is None or entry.backend is None or len(entry.backend.kernels(call.op)) < 2:
+    if entry is None or entry.backend is None or len(entry.backend.kernels_on(first.device, call.op)) < 2:
         return first
     if first.reason or not is_worth_measuring(op_spec(call.op), call):
         return first

@@ -204,6 +204,10 @@ class Buffer:
         storage: Bytes = self._allocated(HOST)
         return storage
 
+    def memory_in(self, space: str) -> Any:
+        """The memory of this buffer in `space`, whether or not what it holds is valid."""
+        return self._allocated(space)
+
     def _host_bytes(self) -> Bytes:
         return self.host_memory[: self.nbytes]
 
