@@ -8,14 +8,14 @@ ranges it reads or writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from perfxapi.allocator import Allocator, HostAllocator, untouched_zeros
-from perfxapi.dims import Shape, contiguous_strides, product
+from perfxapi.dims import Dim, Shape, contiguous_strides, product
 from perfxapi.dtypes import DType
 from perfxapi.errors import InvalidArgumentError, PerfXError
 
@@ -356,3 +356,15 @@ class View:
     def host(self) -> npt.NDArray[Any]:
         """The view in host memory, for reading (moved there if it must be)."""
         return self.over(self.buffer.readable(HOST)[0])
+
+
+def bind(view: View, buffer: Buffer, sizes: Mapping[str, int]) -> View:
+    """A view with its symbols replaced by sizes, over a buffer."""
+    shape = tuple(size.factor * sizes[size.name] if isinstance(size, Dim) else size for size in view.shape)
+    if any(isinstance(stride, Dim) for stride in view.strides):
+        strides: Shape = tuple(s.factor * sizes[s.name] if isinstance(s, Dim) else s for s in view.strides)
+        if view.is_contiguous:
+            strides = contiguous_strides(shape, view.dtype.itemsize)
+    else:
+        strides = view.strides
+    return View(buffer, view.dtype, shape, strides, view.offset)

@@ -17,10 +17,10 @@ from perfxapi.dims import Dim
 from perfxapi.dispatch import Choice, Failures, choices, choose, run_call
 from perfxapi.errors import DeviceLostError, InvalidArgumentError, KernelError
 from perfxapi.graph.fuse import fuse
-from perfxapi.graph.ir import Graph, Node, Value, bind, symbols
+from perfxapi.graph.ir import Graph, Node, Value, symbols
 from perfxapi.graph.memory_plan import Lifetime, plan_memory
 from perfxapi.ledger import LEDGER
-from perfxapi.memory import HOST, Buffer, View, memory_space
+from perfxapi.memory import HOST, Buffer, View, bind, memory_space
 from perfxapi.policy import get_device
 
 _MAX_BOUND = 256

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from perfxapi.dims import Dim, Shape, contiguous_strides
+from perfxapi.dims import Dim, Shape
 from perfxapi.errors import GraphError
-from perfxapi.memory import Buffer, View
+from perfxapi.memory import View
 from perfxapi.ops.spec import OpSpec, TensorSpec
 
 
@@ -126,15 +126,3 @@ def symbols(graph: Graph) -> set[str]:
     """The names of the symbolic dimensions of a graph's inputs."""
     shapes: Iterable[Shape] = (value.spec.shape for value in graph.inputs.values())
     return {size.name for shape in shapes for size in shape if isinstance(size, Dim)}
-
-
-def bind(view: View, buffer: Buffer, sizes: Mapping[str, int]) -> View:
-    """A view with its symbols replaced by sizes, over a buffer."""
-    shape = tuple(size.factor * sizes[size.name] if isinstance(size, Dim) else size for size in view.shape)
-    if any(isinstance(stride, Dim) for stride in view.strides):
-        strides: Shape = tuple(s.factor * sizes[s.name] if isinstance(s, Dim) else s for s in view.strides)
-        if view.is_contiguous:
-            strides = contiguous_strides(shape, view.dtype.itemsize)
-    else:
-        strides = view.strides
-    return View(buffer, view.dtype, shape, strides, view.offset)

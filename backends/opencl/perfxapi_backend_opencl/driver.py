@@ -1,0 +1,148 @@
+"""OpenCL through pyopencl: memory, programs, launches. A device has one queue, in order."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import pyopencl as cl
+
+from perfxapi.errors import DeviceLostError, KernelError, OutOfMemoryError
+from perfxapi_gpu_kernels import Bytes, Properties, Region, Size
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_OUT_OF_MEMORY = {cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE, cl.status_code.INVALID_BUFFER_SIZE}
+_LOST = {
+    cl.status_code.DEVICE_NOT_AVAILABLE,
+    cl.status_code.OUT_OF_RESOURCES,
+    cl.status_code.OUT_OF_HOST_MEMORY,
+    cl.status_code.INVALID_COMMAND_QUEUE,
+    cl.status_code.INVALID_CONTEXT,
+    cl.status_code.INVALID_DEVICE,
+}
+_OPTIONS = ["-cl-std=CL1.2", "-cl-fp32-correctly-rounded-divide-sqrt"]
+
+
+def _translated(method: Callable[P, T]) -> Callable[P, T]:
+    """The method with OpenCL's errors as ours."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except cl.MemoryError as error:
+            raise OutOfMemoryError(f"OpenCL device: {error}") from error
+        except cl.Error as error:
+            code = getattr(error, "code", None)
+            if code in _OUT_OF_MEMORY:
+                raise OutOfMemoryError(f"OpenCL device: {error}") from error
+            if code in _LOST:
+                raise DeviceLostError(f"OpenCL device: {error}") from error
+            raise KernelError(f"OpenCL: {error}") from error
+
+    return call
+
+
+class OpenCLBound:
+    """A kernel of its own with its arguments set, and its sizes."""
+
+    __slots__ = ("global_size", "kernel", "local_size")
+
+    def __init__(self, kernel: cl.Kernel, global_size: Size, local_size: Size) -> None:
+        self.kernel, self.global_size, self.local_size = kernel, global_size, local_size
+
+
+class OpenCLDriver:
+    """One OpenCL device."""
+
+    def __init__(self, device: cl.Device) -> None:
+        self.device = device
+        self.context = cl.Context([device])
+        self.queue = cl.CommandQueue(self.context)
+        self.properties = properties_of(device)
+
+    @_translated
+    def allocate(self, nbytes: int) -> cl.Buffer:
+        """A buffer. Raises OutOfMemoryError."""
+        if nbytes > self.device.max_mem_alloc_size:
+            most = self.device.max_mem_alloc_size
+            raise OutOfMemoryError(f"{self.device.name}: cannot allocate {nbytes} bytes at once; at most {most}")
+        return cl.Buffer(self.context, cl.mem_flags.READ_WRITE, max(nbytes, 1))
+
+    def free(self, memory: cl.Buffer) -> None:
+        """Releases the buffer once no work uses it."""
+        memory.release()
+
+    @_translated
+    def read(self, region: Region, out: Bytes) -> None:
+        """Waits for the work before it."""
+        cl.enqueue_copy(self.queue, out, region.memory, src_offset=region.offset, is_blocking=True)
+
+    @_translated
+    def write(self, region: Region, data: Bytes) -> None:
+        """Waits until the bytes are taken."""
+        cl.enqueue_copy(self.queue, region.memory, data, dst_offset=region.offset, is_blocking=True)
+
+    @_translated
+    def compile(self, source: str, entries: Sequence[str]) -> dict[str, Any]:
+        """Builds a program. Raises KernelError with the build log."""
+        program = cl.Program(self.context, source)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", cl.CompilerWarning)  # compilers of runtimes remark on much
+                built = program.build(_OPTIONS)
+        except cl.RuntimeError as error:
+            raise KernelError(f"OpenCL: the program does not build: {error}") from error
+        return {entry: (built, entry) for entry in entries}
+
+    @_translated
+    def bind(
+        self, function: tuple[cl.Program, str], groups: Size, local: Size, arguments: Sequence[Any]
+    ) -> OpenCLBound:
+        """A kernel object with its arguments set."""
+        kernel = cl.Kernel(*function)
+        index = 0
+        for argument in arguments:
+            if isinstance(argument, Region):
+                kernel.set_arg(index, argument.memory)
+                kernel.set_arg(index + 1, np.int64(argument.offset))
+                index += 2
+            else:
+                kernel.set_arg(index, argument)
+                index += 1
+        width, height, depth = (count * size for count, size in zip(groups, local, strict=True))
+        return OpenCLBound(kernel, (width, height, depth), local)
+
+    @_translated
+    def enqueue(self, bound: OpenCLBound) -> None:
+        """Adds the kernel to the queue."""
+        cl.enqueue_nd_range_kernel(self.queue, bound.kernel, bound.global_size, bound.local_size)
+
+    @_translated
+    def finish(self) -> None:
+        """Waits for the queue."""
+        self.queue.finish()
+
+
+def properties_of(device: cl.Device) -> Properties:
+    """What kernels want to know of a device."""
+    extensions = set(device.extensions.split())
+    return Properties(
+        dialect="opencl",
+        identity=f"{device.platform.name} {device.platform.version} {device.name} {device.driver_version}",
+        is_processor=bool(device.type & cl.device_type.CPU),
+        compute_units=device.max_compute_units,
+        subgroup_size=16 if device.type & cl.device_type.CPU else 32,
+        local_memory=device.local_mem_size,
+        max_group_size=device.max_work_group_size,
+        has_double="cl_khr_fp64" in extensions,
+        has_half="cl_khr_fp16" in extensions,
+        has_dot4="cl_khr_integer_dot_product" in extensions,
+        has_images=bool(device.image_support),
+        shares_host_memory=bool(device.host_unified_memory),
+    )
