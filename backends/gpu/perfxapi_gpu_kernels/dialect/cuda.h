@@ -2,11 +2,9 @@
 
 #define PERFX_CUDA 1
 
-typedef signed char int8_t;
-typedef unsigned char uint8_t;
-typedef short int16_t;
-typedef unsigned short uint16_t;
-typedef int int32_t;
-typedef unsigned int uint32_t;
-typedef long long int64_t;
-typedef unsigned long long uint64_t;
+#define SHUFFLE_XOR(value, mask) __shfl_xor_sync(0xffffffffu, value, mask)
+#define SUBGROUP_SIZE 32
+
+#if HAS_DOT4
+#define DOT4(a, b, c) __dp4a((int)(a), (int)(b), c)
+#endif

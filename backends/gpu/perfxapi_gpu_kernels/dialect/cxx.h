@@ -1,5 +1,17 @@
 /* What CUDA C++ and HIP have in common. */
 
+/* By macros: whether compilers know these names, and as which types, depends on their versions. */
+typedef long long perfx_int64;
+typedef unsigned long long perfx_uint64;
+#define int8_t signed char
+#define uint8_t unsigned char
+#define int16_t short
+#define uint16_t unsigned short
+#define int32_t int
+#define uint32_t unsigned
+#define int64_t perfx_int64
+#define uint64_t perfx_uint64
+
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
@@ -31,6 +43,17 @@ DEVICE int perfx_axis(uint3 ids, int axis) { return (int)(axis == 0 ? ids.x : ax
 #define AS_FLOAT(bits) __uint_as_float((uint32_t)(bits))
 #define AS_UINT(value) __float_as_uint(value)
 
-#if HAS_DOT4
-#define DOT4(a, b, c) __dp4a((int)(a), (int)(b), c)
+#if HAS_SUBGROUPS
+DEVICE float perfx_subgroup_sum(float value) {
+  for (int mask = SUBGROUP_SIZE / 2; mask > 0; mask /= 2) value += SHUFFLE_XOR(value, mask);
+  return value;
+}
+
+DEVICE float perfx_subgroup_max(float value) {
+  for (int mask = SUBGROUP_SIZE / 2; mask > 0; mask /= 2) value = fmax(value, SHUFFLE_XOR(value, mask));
+  return value;
+}
+
+#define SUBGROUP_SUM(x) perfx_subgroup_sum(x)
+#define SUBGROUP_MAX(x) perfx_subgroup_max(x)
 #endif

@@ -1,12 +1,14 @@
-/* The dialect in HIP. `cxx.h` follows. */
+/* The dialect in HIP, as hiprtc and hipcc compile it. `cxx.h` follows. */
 
 #define PERFX_HIP 1
 
-typedef signed char int8_t;
-typedef unsigned char uint8_t;
-typedef short int16_t;
-typedef unsigned short uint16_t;
-typedef int int32_t;
-typedef unsigned int uint32_t;
-typedef long long int64_t;
-typedef unsigned long long uint64_t;
+#define SHUFFLE_XOR(value, mask) __shfl_xor(value, mask)
+#define SUBGROUP_SIZE warpSize
+
+#if HAS_DOT4
+#if __has_builtin(__builtin_amdgcn_sudot4) && defined(__GFX11__)
+#define DOT4(a, b, c) __builtin_amdgcn_sudot4(true, (int)(a), true, (int)(b), c, false)
+#else
+#define DOT4(a, b, c) __builtin_amdgcn_sdot4((int)(a), (int)(b), c, false)
+#endif
+#endif

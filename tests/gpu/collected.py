@@ -1,0 +1,76 @@
+"""Every program that the samples of the conformance kit launch, for a kind of device, without running any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from perfxapi.conformance.cases import HOSTILE, PLANNED, Case, all_cases, build_call
+from perfxapi.device import Device
+from perfxapi_gpu_kernels.bindings import BINDINGS
+from perfxapi_gpu_kernels.driver import Bytes, Properties, Region
+from perfxapi_gpu_kernels.launches import Launch
+from perfxapi_gpu_kernels.runtime import Runtime
+from perfxapi_gpu_kernels.sources import Program
+
+CUDA = Properties(
+    dialect="cuda", identity="samples", max_group_size=1024, has_double=True, has_subgroups=True, has_dot4=True
+)
+HIP = Properties(
+    dialect="hip", identity="samples", max_group_size=1024, has_double=True, has_subgroups=True, has_dot4=True
+)
+OPENCL = Properties(dialect="opencl", identity="samples")
+
+
+class NoDevice:
+    """A driver that stores nothing and runs nothing."""
+
+    def __init__(self, properties: Properties) -> None:
+        self.properties = properties
+
+    def allocate(self, nbytes: int) -> None:
+        return None
+
+    def free(self, memory: None) -> None:
+        pass
+
+    def read(self, region: Region, out: Bytes) -> None:
+        out.fill(0)
+
+    def write(self, region: Region, data: Bytes) -> None:
+        pass
+
+    def compile(self, source: str, entries: Sequence[str]) -> dict[str, Any]:
+        return dict.fromkeys(entries)
+
+    def bind(self, function: Any, groups: Any, local: Any, arguments: Sequence[Any]) -> None:
+        return None
+
+    def enqueue(self, bound: Any) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+def launches_of(case: Case, runtime: Runtime) -> list[Launch]:
+    """The launches of a case; none where the binding declines it."""
+    call = build_call(case, lambda nbytes: np.zeros(nbytes, np.uint8))
+    binding = BINDINGS[case.spec.name]
+    if binding.accepts(call, runtime.properties) is not None:
+        return []
+    workspace = binding.workspace(call, runtime.properties)
+    return runtime.launches(binding, call, Region(None, 0, workspace) if workspace else None)
+
+
+@cache
+def all_programs(properties: Properties) -> tuple[Program, ...]:
+    """The programs of all samples, in an order that never changes."""
+    runtime = Runtime(
+        Device("samples", 0, "nothing", f"{properties.dialect} {properties.identity}"), NoDevice(properties)
+    )
+    cases = (case for case in all_cases(sorted(BINDINGS)) if case.arrangement not in (HOSTILE, PLANNED))
+    return tuple(sorted({launch.program for case in cases for launch in launches_of(case, runtime)}, key=repr))
