@@ -1,0 +1,120 @@
+"""How operands of one shape are walked together: axes merged where memory allows, rows and columns of work-items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from perfxapi.backend import OpCall
+from perfxapi.dims import Size
+from perfxapi.memory import View
+from perfxapi_gpu_kernels.driver import Properties
+from perfxapi_gpu_kernels.driver import Size as Extent
+
+MAX_NDIM = 6
+"""Axes of an operand (`MAX_NDIM` of walk.h)."""
+_MAX_WALKED = 4
+_MAX_COUNT = 1 << 31
+_WALK = np.dtype(
+    [
+        ("strides", np.int64, (_MAX_WALKED, MAX_NDIM)),
+        ("sizes", np.int32, MAX_NDIM),
+        ("ndim", np.int32),
+        ("padding", np.int32),
+    ]
+)
+
+Strides: TypeAlias = tuple[int, ...]
+
+
+class Walk(NamedTuple):
+    """Sizes, and for each operand its strides in elements, of the axes that are left: innermost first."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[Strides, ...]
+
+    @property
+    def columns(self) -> int:
+        """Elements of a row."""
+        return self.sizes[0]
+
+    @property
+    def rows(self) -> int:
+        """How many rows the other axes make."""
+        return math.prod(self.sizes[1:])
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The strides along a row as programs are made for: each 0 or 1, or, where one is another, all -1."""
+        if self.columns == 1:
+            return (1,) * len(self.strides)
+        steps = tuple(strides[0] for strides in self.strides)
+        return steps if all(step in (0, 1) for step in steps) else (-1,) * len(steps)
+
+    @property
+    def structure(self) -> bytes:
+        """`Walk` of walk.h."""
+        packed = np.zeros((), _WALK)
+        packed["sizes"][: len(self.sizes)] = [min(size, _MAX_COUNT - 1) for size in self.sizes]
+        packed["ndim"] = len(self.sizes)
+        for operand, strides in enumerate(self.strides):
+            packed["strides"][operand, : len(strides)] = strides
+        return packed.tobytes()
+
+
+def check_walkable(call: OpCall) -> str | None:
+    """None, or why some operand of a call cannot be walked."""
+    for view in (*call.inputs, *call.outputs):
+        if len(view.shape) > MAX_NDIM:
+            return f"operands of {len(view.shape)} axes; at most {MAX_NDIM}"
+        if any(isinstance(stride, int) and stride % view.dtype.itemsize for stride in view.strides):
+            return "strides that are no multiple of an element"
+    return None
+
+
+def element_strides(view: View, shape: Sequence[Size]) -> Strides:
+    """The strides of a view, in elements, as it is broadcast to a shape."""
+    lacking = len(shape) - len(view.shape)
+    own = (
+        0 if int(size) == 1 else int(stride) // view.dtype.itemsize
+        for size, stride in zip(view.shape, view.strides, strict=True)
+    )
+    return (0,) * lacking + tuple(own)
+
+
+def walk_of(shape: Sequence[Size], *views: View) -> Walk:
+    """The walk over a shape in which the first view, which is written, is met in the order of its memory."""
+    sizes = tuple(int(size) for size in shape)
+    return merged(sizes, tuple(element_strides(view, sizes) for view in views))
+
+
+@lru_cache(maxsize=4096)
+def merged(sizes: tuple[int, ...], strides: tuple[Strides, ...]) -> Walk:
+    """A walk without axes of one element, neighboring axes made one where each operand has equal steps."""
+    axes = [axis for axis, size in enumerate(sizes) if size != 1]
+    axes.sort(key=lambda axis: -abs(strides[0][axis]))
+    kept: list[tuple[int, Strides]] = []
+    for axis in reversed(axes):
+        steps = tuple(operand[axis] for operand in strides)
+        if kept and all(step == inner * kept[-1][0] for step, inner in zip(steps, kept[-1][1], strict=True)):
+            kept[-1] = (kept[-1][0] * sizes[axis], kept[-1][1])
+        else:
+            kept.append((sizes[axis], steps))
+    kept = kept or [(1, (0,) * len(strides))]
+    return Walk(tuple(size for size, _ in kept), tuple(zip(*(steps for _, steps in kept), strict=True)))
+
+
+def grid(walk: Walk, properties: Properties) -> tuple[Extent, Extent, int]:
+    """Work-groups, their size, and how many stand side by side along a row (`tiles`).
+
+    There are but two sizes: some compilers make a kernel anew for each.
+    """
+    most = min(256, properties.max_group_size)
+    width = most if walk.columns > 32 or walk.rows == 1 else 16
+    height = most // width
+    tiles = -(-walk.columns // width)
+    return (tiles * -(-walk.rows // height), 1, 1), (width, height, 1), tiles
