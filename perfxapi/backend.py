@@ -127,8 +127,8 @@ class BackendManifest:
 
     `load()` returns the Backend on first use. `probe` is "module:function", run once in a child process with a
     deadline: it returns None when usable or the reason why not. `mend` is the command that would make an unusable
-    backend usable. A backend that has kernels but no devices leaves `kinds` empty and says with `joins` on which memory
-    space its kernels work ("host"): they serve the devices there, and come before those of backends of lower priority.
+    backend usable. A backend that has kernels but no devices leaves `kinds` empty and says with `joins` whom they
+    serve: the devices on a memory space ("host"), or of these kinds. They come before those of lower priority.
     """
 
     name: str
@@ -139,7 +139,12 @@ class BackendManifest:
     probe: str | None = None
     probe_seconds: float = 1.0
     mend: str = ""
-    joins: str | None = None
+    joins: str | tuple[str, ...] | None = None
+
+    def serves(self, device: Device) -> bool:
+        """Whether the kernels of a backend without devices of its own run on this one."""
+        names = (self.joins,) if isinstance(self.joins, str) else self.joins or ()
+        return device.memory_space in names or device.kind in names
 
 
 @dataclass(slots=True)
@@ -267,10 +272,10 @@ class BackendRegistry:
         """The devices of a loaded backend that are not lost."""
         return [device for device in entry.device_list if device not in self._lost]
 
-    def devices_in(self, space: str) -> list[Device]:
-        """The working devices on a memory space, best first."""
+    def devices_served(self, manifest: BackendManifest) -> list[Device]:
+        """The working devices that a backend without devices serves, best first."""
         owners = (entry for entry in self.entries() if self.load(entry))
-        return [d for entry in owners for d in self.working_devices(entry) if d.memory_space == space]
+        return [device for entry in owners for device in self.working_devices(entry) if manifest.serves(device)]
 
     def mark_lost(self, device: Device, reason: str) -> None:
         """Takes a device that stopped answering out of use, for the life of the process."""

@@ -66,14 +66,14 @@ def _chain(device: Device) -> Iterator[tuple[BackendEntry, Device]]:
     own = REGISTRY.of_device(device)
     entries = REGISTRY.entries()
     before = [e for e in entries if e.manifest.joins and e.manifest.priority > own.manifest.priority]
-    first = [entry for entry in before if entry.manifest.joins == device.memory_space]
+    first = [entry for entry in before if entry.manifest.serves(device)]
     for entry in [*first, own, *(e for e in entries if e is not own and e not in first)]:
         if not REGISTRY.load(entry):
             continue
-        if entry is own or entry.manifest.joins == device.memory_space:
+        if entry is own or entry.manifest.serves(device):
             yield entry, device
         elif entry.manifest.joins:
-            yield from ((entry, host) for host in REGISTRY.devices_in(entry.manifest.joins)[:1])
+            yield from ((entry, host) for host in REGISTRY.devices_served(entry.manifest)[:1])
         else:
             yield from ((entry, working) for working in REGISTRY.working_devices(entry)[:1])
 

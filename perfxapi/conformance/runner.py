@@ -71,10 +71,10 @@ def resolve(target: str) -> tuple[str, Device]:
         if entry.manifest.name == kind and entry.manifest.joins is not None:
             if not REGISTRY.load(entry):
                 raise DeviceUnavailableError(f"backend {kind!r}: {entry.problem}")
-            hosts = REGISTRY.devices_in(entry.manifest.joins)
-            if not hosts:
-                raise DeviceUnavailableError(f"backend {kind!r}: no device has the memory {entry.manifest.joins!r}")
-            return kind, hosts[0]
+            served = REGISTRY.devices_served(entry.manifest)
+            if not served:
+                raise DeviceUnavailableError(f"backend {kind!r}: there is no device for it ({entry.manifest.joins!r})")
+            return kind, served[0]
     with use_device(target, fallback="error") as device:
         return REGISTRY.of_device(device).manifest.name, device
 

@@ -7,6 +7,7 @@ the threads of the native host backend and enter its command lists (docs/adr/000
 """
 
 from perfxapi.custom.compiler import compile_library
+from perfxapi.custom.device_kernels import DeviceKernel, DeviceKernels, argument_error, compile_error
 from perfxapi.custom.kernels import (
     THIS_PROGRAM,
     CustomKernels,
@@ -37,6 +38,8 @@ __all__ = [
     "Attributes",
     "Cost",
     "CustomKernels",
+    "DeviceKernel",
+    "DeviceKernels",
     "LibraryKernels",
     "OpSpec",
     "PythonKernel",
@@ -44,7 +47,9 @@ __all__ = [
     "SourceKernels",
     "TensorSpec",
     "add_kernels",
+    "argument_error",
     "check_signature",
+    "compile_error",
     "compile_library",
     "is_absent",
     "kernels_manifest",

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from perfxapi.backend import REGISTRY, Backend, BackendManifest, Kernel, OpCall
+from perfxapi.custom.broken import BrokenKernel
 from perfxapi.custom.compiler import check_name, compile_library
+from perfxapi.custom.device_kernels import DeviceKernel, DeviceKernels
 from perfxapi.errors import InvalidArgumentError, KernelError, PluginError, UnknownNameError
 from perfxapi.memory import HOST, View
 from perfxapi.native import JoinedKernels, NativeLibrary
@@ -130,27 +132,6 @@ class _FunctionKernel(ReferenceKernel):
         super().store(view, value)
 
 
-class _BrokenKernel:
-    """Stands for kernels that could not be made. It takes every call and fails, so that what runs in its place is a
-    fallback like any other: counted and warned of with the cause, or refused by the policy.
-    """
-
-    def __init__(self, op: str, error: Exception) -> None:
-        self.op, self.error = op, error
-
-    def accepts(self, call: OpCall) -> str | None:
-        """Everything."""
-        return None
-
-    def workspace_bytes(self, call: OpCall) -> int:
-        """None."""
-        return 0
-
-    def launch(self, call: OpCall) -> None:
-        """Raises what went wrong."""
-        raise self.error.with_traceback(None)  # else each call would add to the last one's
-
-
 class CustomKernels(Backend):
     """Kernels from any number of sources, each made when one of its ops is first asked for.
 
@@ -188,32 +169,44 @@ class CustomKernels(Backend):
                 try:
                     self._made[number] = part.make(self.name)
                 except Exception as error:  # whatever a stranger's source raises: it is the reason of a fallback
-                    self._made[number] = {op: _BrokenKernel(op, error) for op in part.ops}
+                    self._made[number] = {op: BrokenKernel(op, error) for op in part.ops}
             return self._made[number]
 
 
-def kernels_manifest(name: str, *parts: Kernels, priority: int = PRIORITY) -> BackendManifest:
-    """What a plugin's `register_backends` hook registers: kernels that join the host's memory.
+def kernels_manifest(name: str, *parts: Kernels | DeviceKernel, priority: int = PRIORITY) -> BackendManifest:
+    """What a plugin's `register_backends` hook registers: kernels that join the host's memory, or kinds of devices.
 
-    They serve every device on it, before backends of lower priority. Nothing is compiled or loaded before one of their
+    They serve every device there, before backends of lower priority. Nothing is compiled or loaded before one of their
     ops is used; what then goes wrong is a fallback that names the cause.
     """
-    backend = CustomKernels(name, parts)
-    return BackendManifest(name, lambda: backend, priority=priority, joins=HOST)
+    backend = _backend_of(name, parts)
+    joins = backend.kinds if isinstance(backend, DeviceKernels) else HOST
+    return BackendManifest(name, lambda: backend, priority=priority, joins=joins)
 
 
-def add_kernels(name: str, *parts: Kernels, priority: int = PRIORITY) -> None:
+def add_kernels(name: str, *parts: Kernels | DeviceKernel, priority: int = PRIORITY) -> None:
     """Gives kernels to ops that are registered, in this process, at once.
 
     Raises UnknownNameError for an op that is not, CompileError, PluginError (a name that is taken, a library that does
     not fit) or InvalidArgumentError (a function that cannot take the op's operands).
     """
-    backend = CustomKernels(name, parts)
+    manifest = kernels_manifest(name, *parts, priority=priority)
+    backend = manifest.load()
     for op in backend.kernel_ops():
         op_spec(op)
-    backend.make_all()
     REGISTRY.entries()
-    REGISTRY.register(BackendManifest(name, lambda: backend, priority=priority, joins=HOST), THIS_PROGRAM)
+    backend.make_all()  # type: ignore[attr-defined]
+    REGISTRY.register(manifest, THIS_PROGRAM)
+
+
+def _backend_of(name: str, parts: Sequence[Kernels | DeviceKernel]) -> CustomKernels | DeviceKernels:
+    on_devices = [part for part in parts if isinstance(part, DeviceKernel)]
+    on_host = [part for part in parts if not isinstance(part, DeviceKernel)]
+    if on_devices and on_host:
+        raise InvalidArgumentError(
+            f"{name}: kernels for devices need a name of their own, apart from those for the host"
+        )
+    return DeviceKernels(name, on_devices) if on_devices else CustomKernels(name, on_host)
 
 
 def remove_kernels(name: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from perfxapi.backend import Backend, CompiledSegment, OpCall, PlannedCall
+from perfxapi.custom import DeviceKernel, argument_error, compile_error
 from perfxapi.device import Device
+from perfxapi.errors import KernelError
 from perfxapi_gpu_kernels.bindings import BINDINGS
 from perfxapi_gpu_kernels.driver import Driver
-from perfxapi_gpu_kernels.launches import Binding
+from perfxapi_gpu_kernels.launches import Binding, Launch, Request
 from perfxapi_gpu_kernels.runtime import Runtime
 from perfxapi_gpu_kernels.segment import GpuSegment
+from perfxapi_gpu_kernels.sources import Program
 
 _PLANS_SPAN_SPACES = False  # until executables have an arena in each memory space
 
@@ -55,6 +58,28 @@ class GpuBackend(Backend):
     def kernel_ops(self) -> Iterable[str]:
         """The ops that have kernels, on every device."""
         return BINDINGS
+
+    def compile_kernel(self, device: Device, name: str, kernel: DeviceKernel) -> GpuKernel:
+        """A user's kernel for a device. Raises CompileError with the line at fault."""
+        file = f"{name}.h" if isinstance(kernel.source, str) else kernel.source.name
+        text, entry = kernel.text(name), kernel.entry or kernel.op
+        program = Program(file.removesuffix(".h"), text=text)
+        try:
+            taken, given = self.runtimes[device].check(program, entry), kernel.num_arguments()
+        except KernelError as error:
+            raise compile_error(name, f"{program.source}.h", text, str(error)) from None
+        if None not in (taken, given) and taken != given:
+            raise argument_error(name, f"{program.source}.h", text, entry, f"{taken} arguments; it is given {given}")
+
+        def launches(request: Request) -> list[Launch]:
+            groups, local = kernel.work(request.call)
+            operands = (*request.call.inputs, *request.call.outputs)
+            return [Launch(program, entry, groups, local, (*operands, *kernel.scalars(request.call)))]
+
+        binding = Binding(
+            kernel.op, lambda call, properties: kernel.refusal(call), launches, lambda call, properties: 0
+        )
+        return GpuKernel(binding, self.runtimes[device])
 
     def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> CompiledSegment | None:
         """Calls on one device, enqueued as a whole."""

@@ -74,6 +74,9 @@ class Driver(Protocol):
     def compile(self, source: str, entries: Sequence[str]) -> dict[str, Any]:
         """The kernels of a program by name. What was compiled before is taken from a cache on disk."""
 
+    def num_arguments(self, function: Any) -> int | None:
+        """How many arguments a kernel takes; None where the API does not tell."""
+
     def bind(self, function: Any, groups: Size, local: Size, arguments: Sequence[Any]) -> Any:
         """A kernel with arguments: a Region is passed as its memory object and its offset (int64), NumPy scalars as
         they are, bytes as a structure by value.

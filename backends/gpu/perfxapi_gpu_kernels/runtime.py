@@ -89,7 +89,8 @@ class Runtime:
     def _function(self, program: Program, entry: str) -> Any:
         with self._lock:
             if (program, entry) not in self._functions:
-                compiled = self.driver.compile(source_text(program, self.properties), entries(program))
+                names = entries(program) if not program.text else [entry]
+                compiled = self.driver.compile(source_text(program, self.properties), names)
                 self._functions.update({(program, name): function for name, function in compiled.items()})
             return self._functions[program, entry]
 
@@ -109,6 +110,13 @@ class Runtime:
         if data.nbytes:
             self.driver.write(region, data)
         return region
+
+    def check(self, program: Program, entry: str) -> int | None:
+        """Compiles a program now; how many arguments the kernel takes, where that is known.
+
+        Raises KernelError with what the compiler said.
+        """
+        return self.driver.num_arguments(self._function(program, entry))
 
     # ---- running
 

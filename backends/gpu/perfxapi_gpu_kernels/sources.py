@@ -16,10 +16,11 @@ _ENTRY = re.compile(r"^KERNEL(?:_OF\([^)]*\))?\s+(\w+)\(", re.MULTILINE)
 
 
 class Program(NamedTuple):
-    """A source file in `kernels/` (its name without .h), and what is defined for it."""
+    """A source file in `kernels/` (its name without .h), and what is defined for it; or a `text` of that name."""
 
     source: str
     defines: tuple[tuple[str, str | int], ...] = ()
+    text: str = ""
 
 
 def program(source: str, **defines: str | int) -> Program:
@@ -47,14 +48,18 @@ def _prelude(dialect: str) -> str:
     return "".join((_FOLDER / "dialect" / name).read_text() for name in (*_PRELUDES[dialect], "common.h"))
 
 
+def _text_of(wanted: Program) -> str:
+    return wanted.text or _expanded(wanted.source)
+
+
 def entries(wanted: Program) -> list[str]:
     """The names of the kernels in a program's source."""
-    return _ENTRY.findall(_expanded(wanted.source))
+    return _ENTRY.findall(_text_of(wanted))
 
 
 def source_text(wanted: Program, properties: Properties) -> str:
     """The whole text of a program for a device."""
-    return kernel_text(_expanded(wanted.source), wanted.source, properties, wanted.defines)
+    return kernel_text(_text_of(wanted), wanted.source, properties, wanted.defines)
 
 
 def kernel_text(text: str, name: str, properties: Properties, defines: tuple[tuple[str, str | int], ...] = ()) -> str:

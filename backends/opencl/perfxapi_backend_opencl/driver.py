@@ -98,7 +98,17 @@ class OpenCLDriver:
                 built = program.build(_OPTIONS)
         except cl.RuntimeError as error:
             raise KernelError(f"OpenCL: the program does not build: {error}") from error
+        missing = set(entries) - set(built.kernel_names.split(";"))
+        if missing:
+            raise KernelError(
+                f"OpenCL: the program has no kernel {', '.join(sorted(missing))}; it has {built.kernel_names}"
+            )
         return {entry: (built, entry) for entry in entries}
+
+    @_translated
+    def num_arguments(self, function: tuple[cl.Program, str]) -> int:
+        """As the program declares them."""
+        return int(cl.Kernel(*function).num_args)
 
     @_translated
     def bind(

@@ -2,6 +2,9 @@
 
 #define PERFX_OPENCL 1
 
+/* The compiler may not say which products are fused: kernels do, by fma. */
+#pragma OPENCL FP_CONTRACT OFF
+
 typedef char int8_t;
 typedef uchar uint8_t;
 typedef short int16_t;
