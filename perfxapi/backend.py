@@ -129,6 +129,7 @@ class BackendManifest:
     deadline: it returns None when usable or the reason why not. `mend` is the command that would make an unusable
     backend usable. A backend that has kernels but no devices leaves `kinds` empty and says with `joins` whom they
     serve: the devices on a memory space ("host"), or of these kinds. They come before those of lower priority.
+    `own_memory`: the devices do not compute on the host's memory, so a call there asks every other backend first.
     """
 
     name: str
@@ -140,6 +141,7 @@ class BackendManifest:
     probe_seconds: float = 1.0
     mend: str = ""
     joins: str | tuple[str, ...] | None = None
+    own_memory: bool = False
 
     def serves(self, device: Device) -> bool:
         """Whether the kernels of a backend without devices of its own run on this one."""

@@ -67,7 +67,10 @@ def _chain(device: Device) -> Iterator[tuple[BackendEntry, Device]]:
     entries = REGISTRY.entries()
     before = [e for e in entries if e.manifest.joins and e.manifest.priority > own.manifest.priority]
     first = [entry for entry in before if entry.manifest.serves(device)]
-    for entry in [*first, own, *(e for e in entries if e is not own and e not in first)]:
+    rest = [entry for entry in entries if entry is not own and entry not in first]
+    if device.memory_space == HOST:  # nothing leaves the host's memory that something there can compute
+        rest.sort(key=lambda entry: entry.manifest.own_memory)
+    for entry in [*first, own, *rest]:
         if not REGISTRY.load(entry):
             continue
         if entry is own or entry.manifest.serves(device):

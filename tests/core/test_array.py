@@ -289,11 +289,10 @@ def test_state_is_not_moved_but_can_be_read(sim: SimulatedBackend) -> None:
 
 def test_the_callers_read_only_bytes_are_never_written() -> None:
     original = bytes(np.zeros(4, np.float32))
-    logits = px.asarray(np.frombuffer(original, np.float32).reshape(1, 4))
-    none, ones = px.asarray(np.zeros(0, np.int32)), px.asarray(np.ones(1, np.float32))
-    bias = [px.asarray(v) for v in (np.zeros(1, np.int32), np.full(1, 2, np.int32), np.full(1, 9, np.float32))]
     for device in px.all_devices():
         with px.use_device(device, fallback="allow"):
+            none, ones = px.asarray(np.zeros(0, np.int32)), px.asarray(np.ones(1, np.float32))
+            bias = [px.asarray(v) for v in (np.zeros(1, np.int32), np.full(1, 2, np.int32), np.full(1, 9, np.float32))]
             logits = px.asarray(np.frombuffer(original, np.float32).reshape(1, 4))
             px.nn.adjust_logits(logits, none, px.asarray(np.zeros(2, np.int32)), none, ones, ones, ones, *bias)
         assert np.asarray(logits).tolist() == [[0, 0, 9, 0]]

@@ -127,8 +127,8 @@ def test_verify_prints_the_matrix(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("verify", "opencl"), "no backend for 'opencl' is installed; to mend it: pip install perfxapi-backend-opencl"),
-        (("verify", "opencll"), "unknown device 'opencll'. Did you mean 'opencl'?"),
+        (("verify", "riscv"), "no backend for 'riscv' is installed; to mend it: pip install perfxapi-backend-riscv"),
+        (("verify", "riscvv"), "unknown device 'riscvv'. Did you mean 'riscv'?"),
         (("verify", "numpy", "--op", "expp"), "unknown op 'expp'. Did you mean 'exp'?"),
         (("explain", "expp"), "unknown op 'expp'. Did you mean 'exp'?"),
         (("explain", "--device", "Cpu"), "device must look like"),
@@ -143,9 +143,9 @@ def test_what_went_wrong_is_one_line_without_a_traceback(run: Run, arguments: tu
 
 
 def test_a_device_that_is_not_there_is_a_warning_for_explain(run: Run) -> None:
-    status, _, error = run("explain", "exp", "--device", "opencl")
+    status, _, error = run("explain", "exp", "--device", "riscv")
     assert status == 0
-    assert error.startswith("perfxapi: warning: device 'opencl': no backend for 'opencl' is installed")
+    assert error.startswith("perfxapi: warning: device 'riscv': no backend for 'riscv' is installed")
 
 
 def test_a_wrong_setting_is_an_error_of_one_line(run: Run, set_setting: Callable[[str, str], None]) -> None:

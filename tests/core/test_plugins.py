@@ -189,13 +189,13 @@ def test_two_backends_that_own_one_device(tmp_path: Path) -> None:
 
 
 def test_the_cause_is_shown_when_the_device_of_a_broken_plugin_is_asked_for(tmp_path: Path) -> None:
-    install(tmp_path, "perfxapi-backend-opencl", "opencl", "import nosuchdriver")
+    install(tmp_path, "perfxapi-backend-riscv", "riscv", "import nosuchdriver")
     done = run(
-        tmp_path, "-c", "import perfxapi as px; print(px.asarray([1.0], device='opencl').device)", PLUGINS="opencl"
+        tmp_path, "-c", "import perfxapi as px; print(px.asarray([1.0], device='riscv').device)", PLUGINS="riscv"
     )
     assert done.stdout.strip() == "numpy:0"
     assert (
-        "its plugin perfxapi-backend-opencl could not be loaded: ModuleNotFoundError: No module named 'nosuchdriver'"
+        "its plugin perfxapi-backend-riscv could not be loaded: ModuleNotFoundError: No module named 'nosuchdriver'"
         in done.stderr
     )
 

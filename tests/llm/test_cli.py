@@ -173,14 +173,12 @@ def test_missing_device_warns_in_a_line_of_its_own(tiny_model: Path) -> None:
     """As a program, since the core warns of a missing device once a process."""
     command = [sys.executable, "-m", "perfxlm", "run", str(tiny_model), "ab", "--max-tokens", "2"]
     environment = {**os.environ, "PERFXAPI_FALLBACK": "warn"}
-    done = subprocess.run(
-        [*command, "--device", "opencl"], capture_output=True, text=True, env=environment, timeout=120
-    )
+    done = subprocess.run([*command, "--device", "riscv"], capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0
     assert "perfxlm: warning: " in done.stderr
-    assert "pip install perfxapi-backend-opencl" in done.stderr
+    assert "pip install perfxapi-backend-riscv" in done.stderr
     assert done.stdout.startswith("ab")
-    options = ["--device", "opencl", "--fallback", "error"]
+    options = ["--device", "riscv", "--fallback", "error"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 1
     assert done.stderr.startswith("perfxlm: error: ")

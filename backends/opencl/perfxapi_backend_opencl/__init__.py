@@ -24,6 +24,7 @@ def register_backends(register: Callable[[BackendManifest], None]) -> None:
             load,
             ("opencl",),
             priority=50,
+            own_memory=True,
             probe="perfxapi_backend_opencl.probe:probe",
             probe_seconds=10,
             mend="pip install 'perfxapi-backend-opencl[cpu]'",
