@@ -133,9 +133,10 @@ def test_a_device_that_the_environment_names_is_not_there(
 @pytest.fixture
 def restore_devices() -> Iterator[None]:
     """Lost devices are lost for the life of the process: this test's are put back."""
-    device = px.get_device("cpu")
+    devices = px.all_devices()
     yield
-    REGISTRY.restore(device)
+    for device in devices:
+        REGISTRY.restore(device)
 
 
 def test_a_loss_inside_a_command_list_moves_on(
