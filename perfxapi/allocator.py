@@ -123,8 +123,14 @@ class SlabAllocator:
         """Nothing to do: a slab goes with its last view."""
 
 
+_FINE_CLASSES_FROM = 1 << 20
+"""Bytes from which on the pool's size classes are closer than powers of two: half of a KV cache is no small waste."""
+
+
 class PoolAllocator:
-    """Keeps freed storage for the next allocation of the same size class (powers of two, at least 4 KiB)."""
+    """Keeps freed storage for the next allocation of the same size class: powers of two from 4 KiB to 1 MiB, from there
+    on eight steps to each power of two.
+    """
 
     def __init__(self, upstream: Allocator) -> None:
         self.upstream = upstream
@@ -134,7 +140,10 @@ class PoolAllocator:
     @staticmethod
     def size_class(nbytes: int) -> int:
         """Bytes really allocated for a request of `nbytes`."""
-        return max(4096, 1 << (nbytes - 1).bit_length()) if nbytes > 0 else 4096
+        if nbytes <= _FINE_CLASSES_FROM:
+            return max(4096, 1 << (nbytes - 1).bit_length()) if nbytes > 0 else 4096
+        step = 1 << (nbytes - 1).bit_length() - 4
+        return -(-nbytes // step) * step
 
     def allocate(self, nbytes: int) -> Any:
         """Storage of the size class of `nbytes`, from the pool or from upstream."""
@@ -142,7 +151,11 @@ class PoolAllocator:
         with self._lock:
             if self._free[size]:
                 return self._free[size].pop()
-        return self.upstream.allocate(size)
+        try:
+            return self.upstream.allocate(size)
+        except OutOfMemoryError:
+            self.release()  # what is kept may be what is lacking
+            return self.upstream.allocate(size)
 
     def deallocate(self, storage: Any, nbytes: int) -> None:
         """Keeps the storage for later."""

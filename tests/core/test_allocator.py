@@ -55,8 +55,20 @@ def test_a_pool_hands_out_again_what_came_back() -> None:
 def test_size_classes_hold_what_was_asked_for_and_waste_less_than_half(nbytes: int) -> None:
     size = PoolAllocator.size_class(nbytes)
     assert size >= nbytes
-    assert size & (size - 1) == 0
     assert size == 4096 or size < 2 * nbytes
+    assert PoolAllocator.size_class(size) == size
+    if nbytes > 1 << 20:
+        assert size <= 1.125 * nbytes + 8
+    else:
+        assert size & (size - 1) == 0
+
+
+def test_a_pool_gives_back_what_it_keeps_before_it_says_that_memory_is_out() -> None:
+    pool = PoolAllocator(LimitAllocator(HostAllocator(), 64 << 10))
+    pool.deallocate(pool.allocate(40 << 10), 40 << 10)
+    pool.allocate(20 << 10)
+    with pytest.raises(OutOfMemoryError):
+        pool.allocate(60 << 10)
 
 
 def test_a_limit_counts_what_is_in_use() -> None:

@@ -83,6 +83,8 @@ class Runtime:
     def _resolve(self, argument: Argument) -> Any:
         if not isinstance(argument, View):
             return argument
+        if argument.buffer.constant:  # in a plan, nobody has moved it here yet
+            argument.buffer.validate(self.memory.name)
         storage: Region = argument.buffer.memory_in(self.memory.name)
         return Region(storage.memory, storage.offset + argument.offset, storage.nbytes)
 
@@ -124,9 +126,6 @@ class Runtime:
         """Runs one call now. Raises InvalidArgumentError where a kernel finds an operand wrong."""
         needed = binding.workspace(call, self.properties)
         with self._lock:
-            for view in call.inputs:
-                if view.buffer.home is None:
-                    view.buffer.validate(self.memory.name)
             launches = self.launches(binding, call, self._scratch_of(needed))
             for launch in launches:
                 self.driver.enqueue(self.bind(launch, 1))

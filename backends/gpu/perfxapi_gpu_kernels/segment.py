@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perfxapi.backend import OpCall, PlannedCall, Stop
-from perfxapi.errors import InvalidArgumentError
+from perfxapi.errors import InvalidArgumentError, KernelError
 from perfxapi.memory import bind
 from perfxapi_gpu_kernels.runtime import Runtime
 
@@ -17,46 +18,62 @@ _MAX_BOUND = 64
 """Sets of sizes for which a segment keeps its bound kernels."""
 
 
+@dataclass(slots=True)
+class _Bound:
+    """The kernels of the calls at some sizes, whether any of them checks its operands, and where they end early."""
+
+    kernels: list[Any] = field(default_factory=list)
+    checks: bool = False
+    stop: Stop | None = None
+
+
 class GpuSegment:
     """The calls of a plan on one device. Runs them without waiting, but for one word that says whether all was well."""
 
     def __init__(self, runtime: Runtime, calls: Sequence[PlannedCall]) -> None:
         self._runtime, self._calls = runtime, list(calls)
-        self._bound: dict[tuple[int, ...], tuple[list[Any], bool]] = {}
+        self._bound: dict[tuple[int, ...], _Bound] = {}
         self._sizes: Mapping[str, int] | None = None
-        self._ready: tuple[list[Any], bool] = ([], False)
+        self._ready = _Bound()
 
     def run(self, sizes: Mapping[str, int], first: int) -> Stop | None:
         """Enqueues the calls from `first` on; the mapping of sizes is not changed afterwards.
 
-        Raises InvalidArgumentError where a kernel finds an operand wrong, DeviceLostError.
+        Stops before a call whose kernel cannot be made (its program does not compile). Raises InvalidArgumentError
+        where a kernel finds an operand wrong, DeviceLostError.
         """
         if sizes is not self._sizes or first:
             self._ready = self._bind_all(sizes, first)
             self._sizes = None if first else sizes
-        bound, checks = self._ready
         enqueue = self._runtime.driver.enqueue
-        for kernel in bound:
+        for kernel in self._ready.kernels:
             enqueue(kernel)
-        if checks and (fault := self._runtime.take_fault()):
+        if self._ready.checks and (fault := self._runtime.take_fault()):
             op = self._calls[fault - 1].call.op
             raise InvalidArgumentError(f"{op}: an operand holds a value that is out of range")
-        return None
+        return self._ready.stop
 
-    def _bind_all(self, sizes: Mapping[str, int], first: int) -> tuple[list[Any], bool]:
+    def _bind_all(self, sizes: Mapping[str, int], first: int) -> _Bound:
         key = (first, *sizes.values())
         if key not in self._bound:
             if len(self._bound) >= _MAX_BOUND:
                 self._bound.clear()
-            bound, checks = [], False
+            found = _Bound()
             for index, planned in enumerate(self._calls[first:], first):
-                kernel: GpuKernel = planned.kernel  # type: ignore[assignment]
-                call = _concrete(planned.call, sizes)
-                for launch in self._runtime.launches(kernel.binding, call, planned.workspace):
-                    bound.append(self._runtime.bind(launch, index + 1))
-                    checks |= launch.checks
-            self._bound[key] = bound, checks
+                try:
+                    self._bind(found, index, planned, sizes)
+                except KernelError as error:
+                    found.stop = Stop(index, str(error))
+                    break
+            self._bound[key] = found
         return self._bound[key]
+
+    def _bind(self, found: _Bound, index: int, planned: PlannedCall, sizes: Mapping[str, int]) -> None:
+        """Adds the kernels of one call, all or none."""
+        kernel: GpuKernel = planned.kernel  # type: ignore[assignment]
+        launches = self._runtime.launches(kernel.binding, _concrete(planned.call, sizes), planned.workspace)
+        found.kernels += [self._runtime.bind(launch, index + 1) for launch in launches]
+        found.checks |= any(launch.checks for launch in launches)
 
 
 def _concrete(call: OpCall, sizes: Mapping[str, int]) -> OpCall:
