@@ -407,3 +407,11 @@ def test_an_axis_that_is_not_there(op: str) -> None:
 def test_kinds_that_a_function_does_not_take(call: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError):
         call(px.asarray([1, 2]))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: px.zeros(n), lambda n: px.full(n, 3.0), lambda n: px.linspace(0, 1, n), lambda n: px.arange(n)]
+)
+def test_an_array_that_does_not_fit_into_memory_is_an_error_of_ours(make: Any) -> None:
+    with pytest.raises(px.errors.OutOfMemoryError, match=r"(zeros|full|linspace|arange): .*allocate"):
+        make(1 << 48)
