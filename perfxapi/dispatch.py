@@ -45,6 +45,8 @@ _choices: dict[Any, Choice] = {}
 _made_for: tuple[Any, ...] = ()
 Failures: TypeAlias = dict[Kernel, Exception]
 """Kernels that were tried in vain, and what they raised."""
+_Staged: TypeAlias = dict[int, tuple[View, Any, list[Range]]]
+"""By operand, state that was staged on the host: its view, the host's bytes, the ranges that they hold."""
 
 
 def describe(view: View) -> TensorSpec:
@@ -137,13 +139,15 @@ def _foreign_state(call: OpCall, runs_on: Device) -> str:
 def choose(call: OpCall, device: Device, failed: Failures | None = None) -> Choice:
     """The first kernel that accepts the call.
 
-    Raises FallbackError where the policy forbids what it takes, the last of the failures where every kernel has failed.
+    Raises FallbackError (DeviceLostError after a loss) where the policy forbids what it takes, the last of the failures
+    where every kernel has failed.
     """
     choice = next(choices(call, device, failed), None)
     if choice is None:
         raise list((failed or {}).values())[-1]
     if choice.reason:
-        refuse_fallback(str(device), f"{call.op}: {choice.reason}", error=FallbackError)
+        lost = any(isinstance(failure, DeviceLostError) for failure in (failed or {}).values())
+        refuse_fallback(str(device), f"{call.op}: {choice.reason}", error=DeviceLostError if lost else FallbackError)
         if not failed and is_forced(device):
             _warn(call.op, device, choice)
     return choice
@@ -225,14 +229,22 @@ def _new_output(spec: TensorSpec, name: str) -> View:
     return view
 
 
-def run_call(spec: OpSpec, call: OpCall, device: Device, choice: Choice, failed: Failures | None = None) -> Choice:
+def run_call(
+    spec: OpSpec,
+    call: OpCall,
+    device: Device,
+    choice: Choice,
+    failed: Failures | None = None,
+    space: str | None = None,
+) -> Choice:
     """Runs a call by the kernel chosen for it; where that fails, by the next. Returns the choice that did it.
 
-    `failed` are kernels that were tried before. Raises FallbackError where the policy forbids to go on, DeviceLostError
-    where operands are lost, and what the last kernel raised where none is left.
+    `failed` are kernels that were tried before; `space` is where the results are wanted (None: on the device, unless it
+    is lost). Raises FallbackError where the policy forbids to go on, DeviceLostError where operands are lost, and what
+    the last kernel raised where none is left.
     """
     failures = failed or {}
-    while failure := attempt(spec, call, device, choice):
+    while failure := attempt(spec, call, device, choice, space):
         failures[choice.kernel] = failure
         choice = choose(call, device, failures)
     if failures:
@@ -240,37 +252,64 @@ def run_call(spec: OpSpec, call: OpCall, device: Device, choice: Choice, failed:
     return choice
 
 
-def attempt(spec: OpSpec, call: OpCall, device: Device, choice: Choice) -> Exception | None:
+def note_loss(error: DeviceLostError, device: Device) -> None:
+    """Takes a lost device out of use: those on the memory that the error names, else the one that was at work."""
+    for lost in REGISTRY.devices_in(error.space) if error.space else [device]:
+        if not REGISTRY.lost(lost):
+            REGISTRY.mark_lost(lost, str(error))
+
+
+def attempt(spec: OpSpec, call: OpCall, device: Device, choice: Choice, space: str | None = None) -> Exception | None:
     """Launches and counts. Returns what the kernel raised; the operands are then as they were before.
 
-    InvalidArgumentError (the operands are wrong, whoever computes) is raised.
+    InvalidArgumentError (the operands are wrong, whoever computes) and the loss of operands are raised.
     """
     valid = [(view.buffer, view.buffer.valid_spaces) for view in (*call.inputs, *call.outputs)]
-    launched, moved, staged = _stage(spec, call, choice.device.memory_space)
     try:
+        launched, moved, staged = _stage(spec, call, choice.device.memory_space)
         choice.kernel.launch(launched)
     except Exception as error:  # a stranger's kernel may raise anything; the next in the chain takes over
         for buffer, spaces in valid:
             buffer.restore(spaces)
-        if isinstance(error, InvalidArgumentError):
-            raise
         if isinstance(error, DeviceLostError):
-            REGISTRY.mark_lost(choice.device, str(error))
+            note_loss(error, choice.device)
+        if isinstance(error, InvalidArgumentError) or _lost_operands(error, choice):
+            raise
         return error
-    for index, (view, staging, ranges) in staged.items():
-        if index in spec.mutates:
-            moved += view.buffer.store(staging, ranges)
-    if not REGISTRY.lost(device):
-        moved += sum(view.buffer.readable(device.memory_space)[1] for view in call.outputs)
-    choice.row.bytes_moved += moved
+    try:
+        choice.row.bytes_moved += moved + _bring_home(spec, call, staged, space or _space_of(device))
+    except DeviceLostError as error:
+        note_loss(error, choice.device)
+        raise
     choice.row.count += 1
     return None
 
 
-def _stage(spec: OpSpec, call: OpCall, space: str) -> tuple[OpCall, int, dict[int, tuple[View, Any, list[Range]]]]:
+def _lost_operands(error: Exception, choice: Choice) -> bool:
+    """Whether memory that operands lie in is lost, and it is not that of the device which was to compute."""
+    return isinstance(error, DeviceLostError) and error.space not in ("", choice.device.memory_space)
+
+
+def _space_of(device: Device) -> str | None:
+    """The memory in which results of calls for a device are expected; None where it is lost: they stay."""
+    return None if REGISTRY.lost(device) else device.memory_space
+
+
+def _bring_home(spec: OpSpec, call: OpCall, staged: _Staged, space: str | None) -> int:
+    """After a launch: writes state back, makes results valid in `space`. Returns how many bytes were moved."""
+    moved = 0
+    for index, (view, staging, ranges) in staged.items():
+        if index in spec.mutates:
+            moved += view.buffer.store(staging, ranges)
+    if space is not None:
+        moved += sum(view.buffer.validate(space) for view in call.outputs)
+    return moved
+
+
+def _stage(spec: OpSpec, call: OpCall, space: str) -> tuple[OpCall, int, _Staged]:
     """The call with every operand valid in `space`, the bytes moved for it, and the state staged on the host."""
     moved = 0
-    staged: dict[int, tuple[View, Any, list[Range]]] = {}
+    staged: _Staged = {}
     views = list(call.inputs)
     for index, view in enumerate(views):
         if view.buffer.home is not None and view.buffer.home != space:
@@ -308,5 +347,6 @@ __all__ = [
     "describe",
     "describe_failure",
     "infer",
+    "note_loss",
     "run_call",
 ]

@@ -55,7 +55,9 @@ class DeviceUnavailableError(PerfXError, RuntimeError):
 
 
 class DeviceLostError(PerfXError, RuntimeError):
-    """A device stopped answering while it held work."""
+    """A device stopped answering while it held work. `space` is the memory space that a copy failed for, if one did."""
+
+    space = ""
 
 
 class FallbackError(PerfXError, RuntimeError):

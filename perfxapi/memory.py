@@ -17,7 +17,7 @@ import numpy.typing as npt
 from perfxapi.allocator import Allocator, HostAllocator, untouched_zeros
 from perfxapi.dims import Dim, Shape, contiguous_strides, product
 from perfxapi.dtypes import DType
-from perfxapi.errors import InvalidArgumentError, PerfXError
+from perfxapi.errors import DeviceLostError, InvalidArgumentError, PerfXError
 
 Bytes = npt.NDArray[np.uint8]
 Range = tuple[int, int]
@@ -27,16 +27,23 @@ HOST = "host"
 
 
 class MemorySpace(Protocol):
-    """What a backend supplies for the memory of its devices. The host's is built in."""
+    """What a backend supplies for the memory of its devices. The host's is built in.
+
+    Copies keep the order of the device's work: they come after all that was enqueued before them. A device that does
+    not answer raises DeviceLostError.
+    """
 
     name: str
     allocator: Allocator
 
     def read(self, storage: Any, offset: int, out: Bytes) -> None:
-        """Copies `out.nbytes` bytes of `storage` from `offset` into host memory."""
+        """Copies `out.nbytes` bytes of `storage` from `offset` into host memory, and waits until they are there."""
 
     def write(self, storage: Any, offset: int, data: Bytes) -> None:
-        """Copies host bytes into `storage` at `offset`."""
+        """Copies host bytes into `storage` at `offset`. The caller may change them as soon as this returns."""
+
+    def slice(self, storage: Any, offset: int, nbytes: int) -> Any:
+        """A part of `storage`, itself storage. Offsets are multiples of `ALIGNMENT` bytes."""
 
 
 class HostMemory:
@@ -55,6 +62,10 @@ class HostMemory:
         """Copies into a host array."""
         storage[offset : offset + data.nbytes] = data
 
+    def slice(self, storage: Any, offset: int, nbytes: int) -> Any:
+        """A part of a host array."""
+        return storage[offset : offset + nbytes]
+
 
 _SPACES: dict[str, MemorySpace] = {HOST: HostMemory()}
 
@@ -69,8 +80,26 @@ def memory_space(name: str) -> MemorySpace:
     return _SPACES[name]
 
 
-class _Allocation:
-    """Storage that goes back to its allocator when the buffer over it goes."""
+def read_from(space: str, storage: Any, offset: int, out: Bytes) -> None:
+    """Copies from a memory space to the host. A DeviceLostError names the space."""
+    try:
+        _SPACES[space].read(storage, offset, out)
+    except DeviceLostError as error:
+        error.space = space
+        raise
+
+
+def write_to(space: str, storage: Any, offset: int, data: Bytes) -> None:
+    """Copies from the host to a memory space. A DeviceLostError names the space."""
+    try:
+        _SPACES[space].write(storage, offset, data)
+    except DeviceLostError as error:
+        error.space = space
+        raise
+
+
+class Allocation:
+    """Storage that goes back to its allocator when the last of the buffers over it goes."""
 
     __slots__ = ("allocator", "nbytes", "storage")
 
@@ -119,7 +148,7 @@ class Buffer:
         self._derived: dict[Any, Any] | None = None
         self._make: Callable[[], Bytes] | None = None
         self._storage: dict[str, Any] = {}
-        self._allocations: list[_Allocation] | None = None
+        self._allocations: list[Allocation] | None = None
         self._valid: set[str] = set()
 
     @property
@@ -153,7 +182,7 @@ class Buffer:
         if space == HOST:
             buffer._storage[HOST] = zeros
         else:
-            memory_space(space).write(buffer._allocated(space), 0, zeros)
+            write_to(space, buffer._allocated(space), 0, zeros)
         buffer._valid.add(space)
         return buffer
 
@@ -180,12 +209,12 @@ class Buffer:
         moved = 0
         if HOST not in self._valid:
             source = next(iter(self._valid))
-            memory_space(source).read(self._storage[source], 0, self._host_bytes())
+            read_from(source, self._storage[source], 0, self._host_bytes())
             self._valid.add(HOST)
             moved += self.nbytes
         if space != HOST:
             host = self._host_bytes() if self._make is None else self.readable(HOST)[0]
-            memory_space(space).write(self._allocated(space), 0, host)
+            write_to(space, self._allocated(space), 0, host)
             self._valid.add(space)
             moved += self.nbytes
         return moved
@@ -239,16 +268,17 @@ class Buffer:
 
     def _allocated(self, space: str) -> Any:
         if space not in self._storage:
-            allocation = _Allocation(memory_space(space).allocator, self.capacity)
+            allocation = Allocation(memory_space(space).allocator, self.capacity)
             self._storage[space] = allocation.storage
             self._allocations = [*(self._allocations or ()), allocation]
         return self._storage[space]
 
-    def adopt(self, storage: Bytes) -> None:
-        """Uses `storage` (a slice of an arena) as this buffer's host memory, contents undefined."""
-        self._storage[HOST] = storage
-        self.nbytes = self.capacity = storage.nbytes
-        self._valid, self.pointer = {HOST}, None
+    def adopt(self, storage: Any, space: str = HOST, *, part_of: Allocation | None = None) -> None:
+        """Uses `storage` (a slice of an arena, `part_of` an allocation) as memory in a space, with any contents."""
+        self._storage[space] = storage
+        if part_of is not None:
+            self._allocations = [*(self._allocations or ()), part_of]
+        self._valid, self.pointer = {space}, None
 
     def fetch(self, ranges: Iterable[Range]) -> tuple[Bytes, int]:
         """Host bytes as large as this buffer, only `ranges` filled from its home, and how many bytes were moved."""
@@ -256,7 +286,7 @@ class Buffer:
         staging: Bytes = HostAllocator().allocate(self.nbytes)
         moved = 0
         for offset, length in ranges:
-            memory_space(str(self.home)).read(self._storage[str(self.home)], offset, staging[offset : offset + length])
+            read_from(str(self.home), self._storage[str(self.home)], offset, staging[offset : offset + length])
             moved += length
         return staging, moved
 
@@ -265,7 +295,7 @@ class Buffer:
         assert_state(self)
         moved = 0
         for offset, length in ranges:
-            memory_space(str(self.home)).write(self._storage[str(self.home)], offset, staging[offset : offset + length])
+            write_to(str(self.home), self._storage[str(self.home)], offset, staging[offset : offset + length])
             moved += length
         return moved
 

@@ -126,7 +126,8 @@ def build_call(case: Case, place: Place, space: str = HOST) -> OpCall:
     attributes = spec.check_attributes(sample.attributes)
     outputs = []
     for result in infer(spec, inputs, attributes):
-        view = View(Buffer(0), result.dtype, result.shape)
+        view = View(None, result.dtype, result.shape)
+        view.buffer = Buffer(view.nbytes)
         view.buffer.adopt(place(view.nbytes))
         outputs.append(view)
     return OpCall(spec.name, inputs, tuple(outputs), attributes)

@@ -74,7 +74,7 @@ def test_reading_what_was_never_written_is_an_error() -> None:
 
 
 def test_a_planned_buffer_moves_what_is_in_use(sim: SimulatedBackend) -> None:
-    buffer = Buffer(0)
+    buffer = Buffer(1000)
     buffer.adopt(np.zeros(1000, np.uint8))
     buffer.nbytes = 10
     assert buffer.readable(SPACE)[1] == 10
