@@ -25,6 +25,7 @@ KNOWN_KINDS = {
 """Kinds of device that some distribution serves, installed or not."""
 
 _device: ContextVar[str | Device | None] = ContextVar("perfxapi_device", default=None)
+_scope: ContextVar[object] = ContextVar("perfxapi_device_scope", default=None)
 _fallback: ContextVar[FallbackPolicy | None] = ContextVar("perfxapi_fallback", default=None)
 _warned: set[tuple[str, str, str]] = set()
 _SIZES = re.compile(r"\[[\d, ]*\]")
@@ -40,6 +41,11 @@ def requested_device() -> str | Device:
     return _device.get() or settings().device
 
 
+def device_scope() -> object:
+    """What tells the innermost context that names a device from others; None outside of all."""
+    return _scope.get()
+
+
 def is_forced(device: Device) -> bool:
     """Whether the user named a device here, rather than leaving the choice to "auto"."""
     return requested_device() != "auto" or device != _best_device()
@@ -52,9 +58,11 @@ def use_device(device: str | Device | None = None, *, fallback: FallbackPolicy |
         raise InvalidArgumentError(f'fallback must be "allow", "warn" or "error"; got {fallback!r}')
     fallback_token = _fallback.set(fallback or _fallback.get())
     device_token = _device.set(device or _device.get())
+    scope_token = _scope.set(object() if device else _scope.get())
     try:
         yield get_device()
     finally:
+        _scope.reset(scope_token)
         _device.reset(device_token)
         _fallback.reset(fallback_token)
 

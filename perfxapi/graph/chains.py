@@ -34,6 +34,8 @@ def fuse_elementwise_chain(rewriter: Rewriter, node: Node) -> bool:
             step = rewriter.produced_by.get(view.buffer)
             if step is None or id(step) in chosen or not _is_chained(step) or step.outputs[0].spec.shape != shape:
                 continue
+            if step.device != node.device:
+                continue
             readers = rewriter.readers[view.buffer]
             inside = len(readers) == rewriter.uses[view.buffer] and all(id(reader) in chosen for reader in readers)
             if inside and all(_reads_whole(reader, view.buffer) for reader in readers):

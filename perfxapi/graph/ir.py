@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from perfxapi.device import Device
 from perfxapi.dims import Dim, Shape
 from perfxapi.errors import GraphError
 from perfxapi.memory import View
@@ -32,21 +33,31 @@ class Value:
 
 @dataclass(slots=True)
 class Node:
-    """One op. Inputs are views of values, constants or state; outputs are whole values."""
+    """One op. Inputs are views of values, constants or state; outputs are whole values.
+
+    `device` is set where the traced code named one for this op (`use_device`); others run on the plan's.
+    """
 
     spec: OpSpec
     inputs: tuple[View, ...]
     outputs: tuple[Value, ...]
     attributes: dict[str, Any]
+    device: Device | None = None
 
     def values_read(self) -> Iterator[Value]:
         """The values among the inputs."""
         return (view.buffer for view in self.inputs if isinstance(view.buffer, Value))
 
+    def values_written(self) -> Iterator[Value]:
+        """The values that are written in place."""
+        views = (self.inputs[index] for index in self.spec.mutates)
+        return (view.buffer for view in views if isinstance(view.buffer, Value))
+
     def __repr__(self) -> str:
         attributes = "".join(f", {name}={value}" for name, value in self.attributes.items())
         results = ", ".join(map(repr, self.outputs)) or "()"
-        return f"{results} = {self.spec.name}({', '.join(map(render_view, self.inputs))}{attributes})"
+        place = f" on {self.device}" if self.device is not None else ""
+        return f"{results} = {self.spec.name}({', '.join(map(render_view, self.inputs))}{attributes}){place}"
 
 
 @dataclass(slots=True)

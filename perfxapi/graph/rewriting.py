@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from perfxapi.graph.ir import Graph, Node, Value, is_whole
@@ -43,8 +43,11 @@ class Rewriter:
         """Nodes in the order in which they stand."""
         return sorted(nodes, key=lambda node: self._place_of[id(node)])
 
-    def replace(self, fused: Node, removed: Iterable[Node], at: Node) -> bool:
-        """Puts `fused` in the place of `at` (one of `removed`), if the target supports it."""
+    def replace(self, fused: Node, removed: Sequence[Node], at: Node) -> bool:
+        """Puts `fused` in the place of `at` (one of `removed`), if these are for one device, which supports it."""
+        fused.device = at.device
+        if any(node.device != at.device for node in removed):
+            return False
         if not self._mutated.isdisjoint(view.buffer for view in fused.inputs) or not self.supports(fused):
             return False
         place = self._place_of[id(at)]

@@ -12,16 +12,20 @@ from perfxapi.errors import TraceError
 from perfxapi.graph.ir import Graph, Node, Value
 from perfxapi.memory import Buffer, View
 from perfxapi.ops.spec import OpSpec, TensorSpec
-from perfxapi.policy import get_device
+from perfxapi.policy import device_scope, get_device
 
 
 class GraphTracer:
-    """Records every op call on traced arrays as a node."""
+    """Records every op call on traced arrays as a node.
+
+    Within a `use_device` that the traced code enters, nodes are for the device that it names.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.inputs: dict[str, Value] = {}
         self._counts: dict[str, int] = {}
+        self._scope = device_scope()
 
     def add_input(self, name: str, spec: TensorSpec, device: Device) -> Array:
         """An array that stands for a named input."""
@@ -39,7 +43,8 @@ class GraphTracer:
         checked = spec.check_attributes(attributes)
         specs = infer(spec, inputs, checked)
         outputs = tuple(Value(self._name(spec.name), result, self) for result in specs)
-        self.nodes.append(Node(spec, tuple(inputs), outputs, checked))
+        device = get_device() if device_scope() is not self._scope else None
+        self.nodes.append(Node(spec, tuple(inputs), outputs, checked, device))
         return tuple(value.view() for value in outputs)
 
     def _name(self, op: str) -> str:
@@ -53,8 +58,9 @@ def trace(
     """The graph of `function(**inputs)`, which returns an Array or a dict of named Arrays.
 
     `inputs` gives each argument's shape, with `Dim`s for sizes known only at run time, and dtype. Arrays that the
-    function captures become constants; state arrays stay state. Raises TraceError where the function asks for a value
-    that is not known yet.
+    function captures become constants; state arrays stay state. Where the function enters `use_device`, what it does
+    there is placed on that device, wherever the rest of the graph will run. Raises TraceError where the function asks
+    for a value that is not known yet.
     """
     tracer = GraphTracer()
     where = get_device(device)
