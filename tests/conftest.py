@@ -70,15 +70,20 @@ def set_setting(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 @pytest.fixture
 def sim() -> Iterator[SimulatedBackend]:
     """A simulated device with a memory of its own, `sim:0`, with a kernel for every op."""
-    from simulated import SimulatedBackend
+    from simulated import registered
 
-    from perfxapi.backend import REGISTRY, BackendManifest
+    with registered(1) as backend:
+        yield backend
 
-    backend = SimulatedBackend()
-    REGISTRY.entries()
-    REGISTRY.register(BackendManifest("sim", lambda: backend, ("sim",), priority=-50), "tests")
-    yield backend
-    REGISTRY.unregister("sim")
+
+@pytest.fixture
+def sims() -> Iterator[SimulatedBackend]:
+    """Two simulated devices, `sim:0` and `sim:1`, each with a memory of its own; plans run on them in segments."""
+    from simulated import registered
+
+    with registered(2) as backend:
+        backend.compiles = True
+        yield backend
 
 
 @pytest.fixture(scope="session")

@@ -200,7 +200,7 @@ def _placements(model: Model) -> dict[str, Any]:
             placements = planned.executable.explain()
             ops = [node.spec.name for node in planned.executable.graph.nodes]
             counts.update((op, p.backend, p.device, p.reason) for op, p in zip(ops, placements, strict=True))
-            arena = planned.executable.memory_plan.arena_bytes
+            arena = sum(planned.executable.arena_bytes.values())
             plans.append({"nodes": len(planned.steps), "ops": len(ops), "arena_bytes": arena})
     rows = sorted(counts.items(), key=lambda item: (not item[0][3], -item[1], item[0]))
     keys = ("op", "backend", "runs_on", "reason")

@@ -1,4 +1,4 @@
-"""Plans: a Graph placed on devices, its values laid out in one arena, compiled into segments, and run."""
+"""Plans: a Graph placed on devices, its values laid out in an arena for each memory space, compiled, and run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from perfxapi.array import Array
-from perfxapi.backend import REGISTRY, OpCall, PlannedCall
+from perfxapi.backend import REGISTRY, CompiledSegment, OpCall, PlannedCall, Stop
 from perfxapi.device import Device
 from perfxapi.dims import Dim
-from perfxapi.dispatch import Choice, Failures, choices, choose, run_call
+from perfxapi.dispatch import Choice, Failures, choices, choose, note_loss, run_call
 from perfxapi.errors import DeviceLostError, InvalidArgumentError, KernelError
+from perfxapi.graph.arenas import Arenas, Scratch, Transfers
+from perfxapi.graph.barriers import mark_barriers
 from perfxapi.graph.fuse import fuse
 from perfxapi.graph.ir import Graph, Node, Value, symbols
-from perfxapi.graph.memory_plan import Lifetime, plan_memory
+from perfxapi.graph.runs import Copy, Run, Schedule, reads_foreign_state
 from perfxapi.ledger import LEDGER
-from perfxapi.memory import HOST, Buffer, View, bind, memory_space
-from perfxapi.policy import get_device
+from perfxapi.memory import HOST, Buffer, View, bind
+from perfxapi.policy import fallback_policy, get_device
 
 _MAX_BOUND = 256
 """Sizes for which an executable remembers what is bound to them."""
@@ -29,7 +31,7 @@ _MAX_BOUND = 256
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one node runs, and whose kernel it is. `reason` says why not on the plan's device (empty: it does)."""
+    """Where one node runs, and whose kernel it is. `reason` says why not where it was asked to (empty: it does)."""
 
     node: str
     device: str
@@ -40,7 +42,10 @@ class Placement:
 class Executable:
     """A compiled graph.
 
-    Call it with NumPy arrays by input name; it returns Arrays over planned memory, valid until the next call.
+    Call it with NumPy arrays by input name; it returns Arrays over planned memory, valid until the next call. Nodes run
+    on the plan's device, but for those that are for another one and those that the device lacks. When a device is lost,
+    a graph without state is planned again on what is left, if the fallback policy allows it; else DeviceLostError is
+    raised.
     """
 
     def __init__(self, graph: Graph, device: Device, bounds: Mapping[str, int]) -> None:
@@ -48,29 +53,31 @@ class Executable:
         if missing:
             raise InvalidArgumentError(f"compile: no bound is given for {', '.join(sorted(missing))}")
         self.device, self.bounds = device, dict(bounds)
+        self._source = graph
         self._bound_calls: dict[int, tuple[Node, OpCall]] = {}
         self.graph = fuse(graph, self._supports)
-        self._buffers = {value: Buffer(0, name=value.name) for value in self._values()}
-        self._choices = [choose(self._at_bounds(node), device) for node in self.graph.nodes]
+        self._choices = [choose(self._at_bounds(node), self._device_of(node)) for node in self.graph.nodes]
+        self._runs = self._divide()
         self._plan_memory()
         self._planned = [self._plan_node(index) for index in range(len(self.graph.nodes))]
-        self._mark_barriers()
-        backend = REGISTRY.of_device(device).backend
-        self._segment = backend.compile(self._planned, self.bounds) if backend is not None else None
-        self._foreign_space = any(choice.device.memory_space != HOST for choice in self._choices)
-        self._tally = LEDGER.tally(Counter(choice.row for choice in self._choices))
+        for run in self._runs:
+            self._compile(run)
         self._describe_inputs()
         self._bound_calls.clear()
         self._bound: dict[tuple[tuple[str, int], ...], BoundExecutable] = {}
+        self._replacement: Executable | None = None
 
     # ---- planning
 
     def _values(self) -> list[Value]:
         return [*self.graph.inputs.values(), *(value for node in self.graph.nodes for value in node.outputs)]
 
+    def _device_of(self, node: Node) -> Device:
+        return node.device or self.device
+
     def _supports(self, node: Node) -> bool:
-        """Whether the plan's own device has a kernel for a fused node."""
-        choice = next(choices(self._at_bounds(node), self.device))
+        """Whether the device that a fused node is for has a kernel for it."""
+        choice = next(choices(self._at_bounds(node), self._device_of(node)))
         return not choice.reason
 
     def _at_bounds(self, node: Node) -> OpCall:
@@ -84,65 +91,72 @@ class Executable:
         outputs = tuple(bind(value.view(), value, self.bounds) for value in node.outputs)  # type: ignore[arg-type]
         return OpCall(node.spec.name, inputs, outputs, node.attributes)
 
+    def _nbytes(self, sizes: Mapping[str, int]) -> dict[Value, int]:
+        """The bytes of each value at given sizes."""
+        return {value: bind(value.view(), None, sizes).nbytes for value in self._values()}  # type: ignore[arg-type]
+
+    def _divide(self) -> list[Run]:
+        """Runs of nodes whose kernels compute on the same memory and, off the host, on the same device."""
+        runs: list[Run] = []
+        for index, (node, choice) in enumerate(self._nodes_chosen()):
+            run = Run(index, index, choice.device, reads_foreign_state(node, choice.device.memory_space))
+            if not runs or not runs[-1].takes(run):
+                runs.append(run)
+            runs[-1].stop = index + 1
+        for run in runs:
+            run.tally = LEDGER.tally(Counter(choice.row for choice in self._choices[run.first : run.stop]))
+        return runs
+
     def _plan_memory(self) -> None:
-        values = self._values()
-        first, last = self._lifetimes()
-        blocks = [Lifetime(bind(v.view(), None, self.bounds).nbytes, first[v], last[v]) for v in values]  # type: ignore[arg-type]
-        scratch = [choice.kernel.workspace_bytes(self._at_bounds(node)) for node, choice in self._nodes_chosen()]
-        blocks += [Lifetime(nbytes, index, index) for index, nbytes in enumerate(scratch)]
-        self.memory_plan = plan_memory(blocks)
-        self.arena: npt.NDArray[np.uint8] = memory_space(HOST).allocator.allocate(self.memory_plan.arena_bytes)
-        for value, offset, block in zip(values, self.memory_plan.offsets, blocks, strict=False):
-            self._buffers[value].adopt(self.arena[offset : offset + block.nbytes])
-        places = zip(self.memory_plan.offsets[len(values) :], scratch, strict=True)
-        self._workspaces = [self.arena[offset : offset + nbytes] if nbytes else None for offset, nbytes in places]
+        nbytes = self._nbytes(self.bounds)
+        self._schedule = Schedule(self.graph, self._choices, self._runs, nbytes)
+        scratch = [
+            Scratch(choice.device.memory_space, choice.kernel.workspace_bytes(self._at_bounds(node)), index)
+            for index, (node, choice) in enumerate(self._nodes_chosen())
+        ]
+        self._arenas = Arenas(self._schedule, nbytes, [one for one in scratch if one.nbytes])
+        self._buffers = {value: Buffer(size, name=value.name) for value, size in nbytes.items()}
+        self._arenas.place(self._buffers)
 
     def _nodes_chosen(self) -> list[tuple[Node, Choice]]:
         return list(zip(self.graph.nodes, self._choices, strict=True))
-
-    def _lifetimes(self) -> tuple[dict[Value, int], dict[Value, int]]:
-        """First and last node of each value.
-
-        Inputs and outputs of the graph live throughout: the user reads and writes them.
-        """
-        end = len(self.graph.nodes)
-        first = dict.fromkeys(self.graph.inputs.values(), 0)
-        last = dict.fromkeys(self.graph.inputs.values(), end)
-        for index, node in enumerate(self.graph.nodes):
-            for value in node.outputs:
-                first[value] = last[value] = index
-            for value in node.values_read():
-                last[value] = max(last[value], index)
-        for view in self.graph.outputs.values():
-            last[view.buffer] = end
-        return first, last
 
     def _plan_node(self, index: int) -> PlannedCall:
         node = self.graph.nodes[index]
         inputs = tuple(self._with_memory(view) for view in node.inputs)
         outputs = tuple(self._with_memory(value.view()) for value in node.outputs)
         call = OpCall(node.spec.name, inputs, outputs, node.attributes)
-        return PlannedCall(call, self._choices[index].kernel, True, self._workspaces[index])
+        workspace = self._arenas.workspaces.get(index)
+        storage = workspace.storage if workspace is not None else None
+        return PlannedCall(call, self._choices[index].kernel, True, storage)
 
     def _with_memory(self, view: View) -> View:
         if not isinstance(view.buffer, Value):
             return view
         return View(self._buffers[view.buffer], view.dtype, view.shape, view.strides, view.offset)
 
-    def _mark_barriers(self) -> None:
-        """A barrier is needed only before a node that touches what was written (or writes what was read) since the last
-        one.
-        """
-        read: list[tuple[int, int]] = []
-        written: list[tuple[int, int]] = []
-        for planned, node in zip(self._planned, self.graph.nodes, strict=True):
-            reads, writes = _touched(planned, node.spec.mutates)
-            clash = _overlap(reads, written) or _overlap(writes, written) or _overlap(writes, read)
-            planned.barrier_before = clash
-            if clash:
-                read, written = [], []
-            read += reads
-            written += writes
+    def _compile(self, run: Run) -> None:
+        """Has a run compiled by the backend that owns its device; on the host, by the first that compiles."""
+        nodes, planned = self.graph.nodes[run.first : run.stop], self._planned[run.first : run.stop]
+        for node in nodes:
+            for value in (*node.values_read(), *node.outputs):
+                self._buffers[value].restore((run.space,))
+        if run.is_staged:
+            return
+        mark_barriers(nodes, planned, run.first, self._arenas, run.space)
+        devices = dict.fromkeys(choice.device for choice in self._choices[run.first : run.stop])
+        if run.space == self.device.memory_space == HOST:
+            devices = {self.device: None, **devices}
+        for device in devices:
+            backend = REGISTRY.of_device(device).backend
+            try:
+                run.segment = backend.compile(planned, self.bounds) if backend is not None else None
+            except DeviceLostError as error:
+                note_loss(error, device)
+                raise
+            if run.segment is not None:
+                run.device = device
+                return
 
     def _describe_inputs(self) -> None:
         """For each input its memory at the bounds, and the symbol of its first dimension."""
@@ -152,7 +166,8 @@ class Executable:
             if any(isinstance(size, Dim) for size in shape[1:]):
                 raise InvalidArgumentError(f"input {name!r}: only the first dimension can be symbolic")
             dim = shape[0] if shape and isinstance(shape[0], Dim) else None
-            self._inputs[name] = bind(value.view(), self._buffers[value], self.bounds).host(), dim
+            buffer = self._buffers[value]
+            self._inputs[name] = bind(value.view(), buffer, self.bounds).over(buffer.host_memory), dim
 
     # ---- running
 
@@ -165,9 +180,8 @@ class Executable:
         bound = self.bind(**self._sizes_of(values))
         for name, value in values.items():
             bound.inputs[name][...] = value
-        self._run(bound.sizes)
-        views = ((name, self._with_memory(view)) for name, view in self.graph.outputs.items())
-        return {name: Array(bind(view, view.buffer, bound.sizes), self.device) for name, view in views}
+        replacement = self.execute(bound, to_host=False)
+        return bound.arrays(self.device) if replacement is None else replacement(**values)
 
     def bind(self, **sizes: int) -> BoundExecutable:
         """The plan at given sizes of its symbolic dimensions, ready to run again and again.
@@ -208,63 +222,75 @@ class Executable:
                     )
         return sizes
 
-    def _run(self, sizes: dict[str, int]) -> None:
-        if self._foreign_space:
-            self._resize_buffers(sizes)
-        if self._segment is not None:
-            self._run_segment(sizes)
-        else:
-            for index in range(len(self._planned)):
-                self._run_node(index, sizes, "")
+    def execute(self, bound: BoundExecutable, *, to_host: bool) -> Executable | None:
+        """Runs the plan at bound sizes; `to_host`: then copies what it wrote to the host.
 
-    def _run_segment(self, sizes: dict[str, int]) -> None:
-        assert self._segment is not None
-        first = 0
-        while True:
-            try:
-                stop = self._segment.run(sizes, first)
-            except DeviceLostError as error:
-                REGISTRY.mark_lost(self.device, str(error))
-                raise
-            if stop is None and first == 0 and not self._foreign_space:
-                self._tally.runs += 1
-                return
-            last = len(self._planned) if stop is None else stop.index
-            for choice in self._choices[first:last]:
-                choice.row.count += 1
-            if self._foreign_space:
-                self._note_written(first, last)
-            if stop is None:
-                return
-            self._run_node(stop.index, sizes, stop.reason)
-            first = stop.index + 1
+        Returns None; where a device was lost, the plan that takes this one's place, which has not run yet. Raises
+        DeviceLostError where there can be none.
+        """
+        if self._replacement is not None:
+            return self._replacement
+        device = self.device
+        try:
+            for run, arriving in bound.steps:
+                device = run.device
+                if arriving is not None:
+                    arriving.perform()
+                if run.segment is None:
+                    for index in range(run.first, run.stop):
+                        self._run_node(run, index, bound, "")
+                elif (stop := run.segment.run(bound.sizes, 0)) is None:
+                    run.tally.runs += 1
+                else:
+                    self._go_on(run, run.segment, stop, bound)
+            if to_host and bound.leaving is not None:
+                bound.leaving.perform()
+        except DeviceLostError as error:
+            note_loss(error, device)
+            self._replacement = self._plan_again(error)
+        return self._replacement
 
-    def _resize_buffers(self, sizes: dict[str, int]) -> None:
-        """Before a run that touches memory other than the host's: each buffer holds as much as this run needs."""
-        for value, buffer in self._buffers.items():
-            buffer.nbytes = bind(value.view(), buffer, sizes).nbytes
-            buffer.overwrite(HOST)
+    def _plan_again(self, error: DeviceLostError) -> Executable:
+        """The same graph on what is left. Raises the error where state was lost too, or by policy."""
+        has_state = any(view.buffer.home is not None for node in self._source.nodes for view in node.inputs)
+        if has_state or self._schedule.inputs_written or fallback_policy() == "error":
+            raise error
+        return Executable(self._source, get_device(self.device), self.bounds)
 
-    def _note_written(self, first: int, last: int) -> None:
-        """A segment wrote to host memory by itself: copies elsewhere of what it wrote are no longer valid."""
-        for planned, node in zip(self._planned[first:last], self.graph.nodes[first:last], strict=True):
-            written = (*planned.call.outputs, *(planned.call.inputs[index] for index in node.spec.mutates))
-            for view in written:
-                if view.buffer.home is None:
-                    view.buffer.overwrite(HOST)
+    def _go_on(self, run: Run, segment: CompiledSegment, stop: Stop | None, bound: BoundExecutable) -> None:
+        """Runs the node where a segment stopped by dispatch, then the rest of the segment, and so on."""
+        first = run.first
+        while stop is not None:
+            index = run.first + stop.index
+            self._count(first, index)
+            self._run_node(run, index, bound, stop.reason)
+            first = index + 1
+            stop = segment.run(bound.sizes, stop.index + 1)
+        self._count(first, run.stop)
 
-    def _run_node(self, index: int, sizes: dict[str, int], failure: str) -> None:
-        """Runs one node by dispatch. `failure` says why its planned kernel could not (empty: it was not tried)."""
-        node, choice = self.graph.nodes[index], self._choices[index]
-        call = self._concrete(self._planned[index].call, sizes)
+    def _count(self, first: int, stop: int) -> None:
+        for choice in self._choices[first:stop]:
+            choice.row.count += 1
+
+    def _run_node(self, run: Run, index: int, bound: BoundExecutable, failure: str) -> None:
+        """Runs one node by dispatch. `failure` says why its planned kernel could not (empty: it was not tried).
+
+        What it reads is valid in the run's space, and so is what it wrote afterwards.
+        """
+        node, choice, device = self.graph.nodes[index], self._choices[index], self._device_of(self.graph.nodes[index])
+        call = self._concrete(self._planned[index].call, bound.sizes)
+        for value in (*node.values_read(), *node.outputs):
+            buffer = self._buffers[value]
+            buffer.nbytes = bound.nbytes[value]
+            buffer.restore((run.space,))
         failures: Failures = {choice.kernel: KernelError(failure)} if failure else {}
         if failure:
-            choice = choose(call, self.device, failures)
-        run_call(node.spec, call, self.device, choice, failures)
-        if self._segment is not None and self._foreign_space:
-            for mutated in node.spec.mutates:
-                if call.inputs[mutated].buffer.home is None:
-                    call.inputs[mutated].buffer.readable(HOST)
+            choice = choose(call, device, failures)
+        choice = run_call(node.spec, call, device, choice, failures, run.space)
+        for value in node.values_written():
+            choice.row.bytes_moved += self._buffers[value].validate(run.space)
+        if run.space != HOST and (lost := REGISTRY.lost(run.device)):
+            raise DeviceLostError(lost)
 
     @staticmethod
     def _concrete(call: OpCall, sizes: dict[str, int]) -> OpCall:
@@ -274,69 +300,84 @@ class Executable:
 
     # ---- looking
 
+    @property
+    def arena_bytes(self) -> dict[str, int]:
+        """Bytes of planned memory in each memory space."""
+        return self._arenas.nbytes
+
     def explain(self) -> list[Placement]:
         """Where each node runs, and why."""
         return [Placement(repr(node), str(c.device), c.backend, c.reason) for node, c in self._nodes_chosen()]
 
     def profile(self, enabled: bool = True) -> list[tuple[str, int]]:
-        """Turns timing of each node on or off (compiled plans only); returns (op, nanoseconds so far)."""
-        profiler = getattr(self._segment, "profile", None)
-        return profiler(enabled) if profiler is not None else []
+        """Turns timing of each node on or off; returns (op, nanoseconds so far).
+
+        Nodes that are not part of a segment with a profile have 0; where there is none, the list is empty.
+        """
+        found: list[tuple[str, int]] = []
+        profilers = [getattr(run.segment, "profile", None) for run in self._runs]
+        for run, profiler in zip(self._runs, profilers, strict=True):
+            ops = [node.spec.name for node in self.graph.nodes[run.first : run.stop]]
+            found += profiler(enabled) if profiler is not None else [(op, 0) for op in ops]
+        return found if any(profiler is not None for profiler in profilers) else []
 
 
 class BoundExecutable:
     """An executable at given sizes: operands are written where it reads them, results are read where it writes them.
 
-    `inputs` and `outputs` are NumPy arrays over planned memory (bit patterns for bfloat16); `sizes` has the size of
-    every symbolic dimension. All runs of the executable share that memory: results are valid until the next one.
+    `inputs` and `outputs` are NumPy arrays over planned memory of the host (bit patterns for bfloat16); `sizes` has the
+    size of every symbolic dimension. All runs of the executable share that memory: results are valid until the next.
+    `steps` are the runs with the copies before each, `leaving` the copies of what they wrote to the host.
     """
 
     def __init__(self, executable: Executable, sizes: dict[str, int]) -> None:
-        self.sizes = sizes
-        self._run, self._is_foreign = executable._run, executable._foreign_space
+        self.sizes, self._executable = sizes, executable
+        self._nbytes: dict[Value, int] = {}
         inputs = {name: executable._with_memory(value.view()) for name, value in executable.graph.inputs.items()}
         outputs = {name: executable._with_memory(view) for name, view in executable.graph.outputs.items()}
+        self._results = {name: bind(view, view.buffer, sizes) for name, view in outputs.items()}
+        self._valid = [
+            (executable._buffers[value], bind(value.view(), None, sizes).nbytes, spaces)  # type: ignore[arg-type]
+            for value, spaces in executable._schedule.valid_at_end.items()
+        ]
         self.inputs = {name: self._memory(view) for name, view in inputs.items()}
-        self.outputs = {name: self._memory(view) for name, view in outputs.items()}
-        self._results = [view.buffer for view in outputs.values()]
+        self.outputs = {name: self._memory(view) for name, view in self._results.items()}
+        self.steps = [(run, self._transfers(run.arriving)) for run in executable._runs]
+        self.leaving = self._transfers(executable._schedule.leaving)
+
+    @property
+    def nbytes(self) -> dict[Value, int]:
+        """The bytes of each value at these sizes."""
+        if not self._nbytes:
+            self._nbytes = self._executable._nbytes(self.sizes)
+        return self._nbytes
+
+    def _transfers(self, copies: list[Copy]) -> Transfers | None:
+        return self._executable._arenas.transfers(copies, self.nbytes) if copies else None
 
     def _memory(self, view: View) -> npt.NDArray[Any]:
         return bind(view, view.buffer, self.sizes).over(view.buffer.host_memory)
 
+    def arrays(self, device: Device) -> dict[str, Array]:
+        """The results as Arrays over planned memory, wherever it is."""
+        for buffer, nbytes, spaces in self._valid:
+            buffer.nbytes = nbytes
+            buffer.restore(spaces)
+        return {name: Array(view, device) for name, view in self._results.items()}
+
     def run(self) -> None:
         """Runs the plan on what `inputs` hold. Raises what calling the executable does."""
-        self._run(self.sizes)
-        if self._is_foreign:
-            for buffer in self._results:
-                buffer.readable(HOST)
+        replacement = self._executable.execute(self, to_host=True)
+        if replacement is not None:
+            self._run_elsewhere(replacement.bind(**self.sizes))
 
-
-def _touched(planned: PlannedCall, mutates: tuple[int, ...]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Address ranges that a call reads and writes; constants are left out."""
-    reads = [
-        _extent(v) for index, v in enumerate(planned.call.inputs) if index not in mutates and not v.buffer.constant
-    ]
-    writes = [_extent(view) for index, view in enumerate(planned.call.inputs) if index in mutates]
-    writes += [_extent(view) for view in planned.call.outputs]
-    if planned.workspace is not None:
-        writes.append(_range_of(planned.workspace))
-    return reads, writes
-
-
-def _extent(view: View) -> tuple[int, int]:
-    buffer = view.buffer
-    if buffer.home not in (None, HOST):
-        return (-id(buffer), 1 - id(buffer))
-    return _range_of(buffer.readable(HOST)[0])
-
-
-def _range_of(storage: npt.NDArray[np.uint8]) -> tuple[int, int]:
-    start = storage.__array_interface__["data"][0]
-    return start, start + max(storage.nbytes, 1)
-
-
-def _overlap(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool:
-    return any(start < stop_other and start_other < stop for start, stop in some for start_other, stop_other in others)
+    def _run_elsewhere(self, other: BoundExecutable) -> None:
+        """A device was lost: another plan runs on these inputs, and its results come here."""
+        for name, operand in other.inputs.items():
+            operand[...] = self.inputs[name]
+        other.run()
+        for name, result in other.outputs.items():
+            self.outputs[name][...] = result
 
 
 def compile(graph: Graph, *, device: Device | str | None = None, bounds: Mapping[str, int]) -> Executable:

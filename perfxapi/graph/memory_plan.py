@@ -14,7 +14,7 @@ from perfxapi.allocator import ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)
-class Lifetime:
+class Block:
     """A block of memory needed from node `first` through node `last`."""
 
     nbytes: int
@@ -24,19 +24,19 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """An offset for each lifetime, and the size of the arena, in bytes."""
+    """An offset for each block, and the size of the arena, in bytes."""
 
     offsets: tuple[int, ...]
     arena_bytes: int
 
 
-def plan_memory(lifetimes: Sequence[Lifetime]) -> MemoryPlan:
+def plan_memory(blocks: Sequence[Block]) -> MemoryPlan:
     """Places the largest blocks first, each at the lowest offset where it overlaps no block alive at the same time."""
-    sizes = np.array([_aligned(block.nbytes) for block in lifetimes], np.int64)
-    first = np.array([block.first for block in lifetimes], np.int64)
-    last = np.array([block.last for block in lifetimes], np.int64)
-    starts = np.zeros(len(lifetimes), np.int64)
-    is_placed = np.zeros(len(lifetimes), bool)
+    sizes = np.array([_aligned(block.nbytes) for block in blocks], np.int64)
+    first = np.array([block.first for block in blocks], np.int64)
+    last = np.array([block.last for block in blocks], np.int64)
+    starts = np.zeros(len(blocks), np.int64)
+    is_placed = np.zeros(len(blocks), bool)
     for index in np.argsort(-sizes, kind="stable"):
         alive = is_placed & (first <= last[index]) & (first[index] <= last)
         starts[index] = _lowest_gap(starts[alive], sizes[alive], int(sizes[index]))

@@ -105,7 +105,7 @@ class Segment:
         self._places = trace.places
         self.executable = compile(graph, device=device, bounds={}) if graph.nodes else None
         self._bound = self.executable.bind() if self.executable is not None else None
-        self.nbytes = self.executable.memory_plan.arena_bytes if self.executable is not None else 0
+        self.nbytes = sum(self.executable.arena_bytes.values()) if self.executable is not None else 0
 
     def run(self, scope: Scope) -> dict[str, Value]:
         """What is live after the segment and was made by it, in memory of its own."""

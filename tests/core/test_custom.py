@@ -137,7 +137,7 @@ def test_kernels_run_eagerly_and_in_plans_and_conform(kind: str, tmp_path: Path,
 def test_a_native_kernel_stands_in_the_command_list(remove: None) -> None:
     add_kernels("axpy", SourceKernels(("axpy",), SOURCE))
     plan = planned()
-    segment = plan._segment
+    segment = plan._runs[0].segment
     assert segment is not None
     assert segment._foreign == [False, False, False]  # type: ignore[attr-defined]
     for rows in (16, 1, 7):

@@ -354,10 +354,11 @@ def test_intermediate_values_stay_on_the_device(sim: SimulatedBackend) -> None:
     plan(**inputs(4))
     sim.memory.forget()
     outputs = plan(**inputs(4))
-    assert sim.memory.writes == [(0, 4 * HIDDEN * 4), (0, 4 * 4)] or sorted(sim.memory.writes) == [(0, 16), (0, 1024)]
+    # both inputs at once: positions in room for 32 of them, then x
+    assert [length for _, length in sim.memory.writes] == [32 * 4 + 4 * HIDDEN * 4]
     assert sim.memory.reads == []
     np.asarray(outputs["h"])
-    assert sim.memory.reads == [(0, 4 * HIDDEN * 4)]
+    assert [length for _, length in sim.memory.reads] == [4 * HIDDEN * 4]
 
 
 def test_an_op_that_the_device_lacks_is_placed_elsewhere(sim: SimulatedBackend) -> None:
@@ -417,20 +418,18 @@ def test_a_failure_in_mid_run_follows_the_policy(sim: SimulatedBackend) -> None:
         plan(**inputs(3))
 
 
-def test_a_device_lost_in_mid_run_reaches_the_caller(sim: SimulatedBackend) -> None:
-    """What was computed is lost with the device, so the run cannot go on; another plan on another device can."""
+def test_a_plan_whose_device_is_lost_in_mid_run_is_made_anew(sim: SimulatedBackend) -> None:
     model = block()
     graph = px.graph.trace(model, SPECS)
     plan = px.graph.compile(graph, device="sim", bounds={"num_tokens": 8})
     for op in ("gated_linear", "add_rms_norm", "multi_linear"):
         sim.kernel(op).raises = DeviceLostError(f"lost in {op}")
-    with px.use_device(fallback="allow"):
-        with pytest.raises(DeviceLostError, match="sim:0 does not answer"):
-            plan(**inputs(3))
-        other = px.graph.compile(graph, bounds={"num_tokens": 8})
-        assert other.device == px.get_device("auto") != sim.device
-        got = other(**inputs(3))
+    with px.use_device(fallback="error"), pytest.raises(DeviceLostError, match="sim:0 was lost"):
+        plan(**inputs(3))
+    with pytest.warns(FallbackWarning, match=r"sim:0 was lost .* The work runs on cpu:0"):
+        got = plan(**inputs(3))
     for name, values in eagerly(model, inputs(3)).items():
+        assert got[name].device == px.get_device("auto") != sim.device
         assert np.abs(np.asarray(got[name]) - values).max() <= 1e-5 * np.abs(values).max()
 
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfxapi.allocator import ALIGNMENT
-from perfxapi.graph.memory_plan import Lifetime, plan_memory
+from perfxapi.graph.memory_plan import Block, plan_memory
 
 lifetimes = st.builds(
-    lambda nbytes, first, length: Lifetime(nbytes, first, first + length),
+    lambda nbytes, first, length: Block(nbytes, first, first + length),
     st.integers(0, 100_000) | st.sampled_from([0, 1, 64, 4096]),
     st.integers(0, 30),
     st.integers(0, 30),
@@ -17,7 +17,7 @@ lifetimes = st.builds(
 
 
 @given(st.lists(lifetimes, max_size=60))
-def test_no_two_that_live_at_once_share_bytes(blocks: list[Lifetime]) -> None:
+def test_no_two_that_live_at_once_share_bytes(blocks: list[Block]) -> None:
     plan = plan_memory(blocks)
     assert len(plan.offsets) == len(blocks)
     placed = list(zip(plan.offsets, blocks, strict=True))
@@ -31,12 +31,12 @@ def test_no_two_that_live_at_once_share_bytes(blocks: list[Lifetime]) -> None:
 
 
 @given(st.lists(lifetimes, min_size=1, max_size=40))
-def test_the_arena_is_no_larger_than_everything_side_by_side(blocks: list[Lifetime]) -> None:
+def test_the_arena_is_no_larger_than_everything_side_by_side(blocks: list[Block]) -> None:
     aligned = [-(-max(block.nbytes, 1) // ALIGNMENT) * ALIGNMENT for block in blocks]
     assert max(aligned) <= plan_memory(blocks).arena_bytes <= sum(aligned)
 
 
 def test_a_chain_needs_two_buffers() -> None:
     """x0 -> x1 -> ... : each value lives for two nodes, so two places suffice."""
-    chain = [Lifetime(1000, index, index + 1) for index in range(20)]
+    chain = [Block(1000, index, index + 1) for index in range(20)]
     assert plan_memory(chain).arena_bytes == 2 * 1024

@@ -260,8 +260,8 @@ def test_with_error_a_failure_in_mid_run_raises(faulty: JoinedKernels) -> None:
         plan(x=with_first(0))
 
 
-def test_a_device_lost_in_mid_run_reaches_the_caller(faulty: JoinedKernels) -> None:
-    with pytest.raises(px.errors.DeviceLostError, match="rms_norm"):
+def test_with_error_a_device_lost_in_mid_run_reaches_the_caller(faulty: JoinedKernels) -> None:
+    with px.use_device(fallback="error"), pytest.raises(px.errors.DeviceLostError, match="rms_norm"):
         norm_in_the_middle()(x=with_first(5))
 
 

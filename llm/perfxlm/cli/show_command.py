@@ -62,7 +62,7 @@ def describe(llm: LLM) -> dict[str, Any]:
             "kv_cache_bytes": token_bytes * plan.num_blocks * plan.block_size,
             "kv_cache_tokens": plan.num_blocks * plan.block_size,
             "kv_bytes_per_token": token_bytes,
-            "decode_arena_bytes": executable.memory_plan.arena_bytes,
+            "decode_arena_bytes": sum(executable.arena_bytes.values()),
             "max_model_len": plan.limits.max_model_len,
         },
         "placement": dict(Counter(node["device"] for node in nodes)),
