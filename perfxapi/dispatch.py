@@ -254,7 +254,8 @@ def run_call(
 
 def note_loss(error: DeviceLostError, device: Device) -> None:
     """Takes a lost device out of use: those on the memory that the error names, else the one that was at work."""
-    for lost in REGISTRY.devices_in(error.space) if error.space else [device]:
+    known = [one for entry in REGISTRY.entries() if entry.backend is not None for one in entry.device_list]
+    for lost in [one for one in known if one.memory_space == error.space] if error.space else [device]:
         if not REGISTRY.lost(lost):
             REGISTRY.mark_lost(lost, str(error))
 
