@@ -2,14 +2,22 @@
 
 from perfxapi_gpu_kernels.bindings import (
     elementwise,
+    gather,
     norm,
+    position,
     reduction,
+    scan,
+    sort,
 )
 from perfxapi_gpu_kernels.launches import BINDINGS
 
 __all__ = [
     "BINDINGS",
     "elementwise",
+    "gather",
     "norm",
+    "position",
     "reduction",
+    "scan",
+    "sort",
 ]

@@ -12,7 +12,7 @@ from perfxapi_gpu_kernels.bindings.walking import Walk, element_strides, merged
 
 
 class Lines(NamedTuple):
-    """`kept` walks over the lines, `along` one of them. Operand 0 is a contiguous result, operand 1 the source."""
+    """`kept` walks over the lines, `along` one of them. Operand 0 is the result, operand 1 the source."""
 
     kept: Walk
     along: Walk
@@ -34,15 +34,17 @@ class Lines(NamedTuple):
         return self.length <= 16 or (self.kept.columns > 1 and kept < along)
 
 
-def lines_of(view: View, axes: Sequence[int]) -> Lines:
-    """The lines of a view along axes."""
+def lines_of(view: View, axes: Sequence[int], out: View | None = None) -> Lines:
+    """The lines of a view along axes. The result is `out`, of the same shape; else it is contiguous in the walk."""
     shape = tuple(int(size) for size in view.shape)
     strides = element_strides(view, shape)
+    targets = element_strides(out, shape) if out is not None else None
     others = [axis for axis in range(len(shape)) if axis not in axes]
 
     def walk(chosen: Sequence[int]) -> Walk:
         sizes = tuple(shape[axis] for axis in chosen)
         order = tuple(int(stride) for stride in contiguous_strides(sizes, 1))
-        return merged(sizes, (order, tuple(strides[axis] for axis in chosen)))
+        target = tuple(targets[axis] for axis in chosen) if targets is not None else order
+        return merged(sizes, (target, tuple(strides[axis] for axis in chosen)))
 
     return Lines(walk(others), walk(sorted(axes)))

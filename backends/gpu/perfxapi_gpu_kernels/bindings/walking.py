@@ -118,3 +118,9 @@ def grid(walk: Walk, properties: Properties) -> tuple[Extent, Extent, int]:
     height = most // width
     tiles = -(-walk.columns // width)
     return (tiles * -(-walk.rows // height), 1, 1), (width, height, 1), tiles
+
+
+def line_group(count: int, properties: Properties) -> tuple[int, int]:
+    """Work-groups and work-items of each, where each of `count` things is one work-item's."""
+    size = 16 if properties.is_processor else min(128, properties.max_group_size)
+    return -(-count // size), size
