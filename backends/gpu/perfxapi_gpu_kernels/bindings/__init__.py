@@ -3,6 +3,7 @@
 from perfxapi_gpu_kernels.bindings import (
     elementwise,
     gather,
+    matmul,
     norm,
     position,
     reduction,
@@ -15,6 +16,7 @@ __all__ = [
     "BINDINGS",
     "elementwise",
     "gather",
+    "matmul",
     "norm",
     "position",
     "reduction",

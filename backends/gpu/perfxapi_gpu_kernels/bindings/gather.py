@@ -82,7 +82,7 @@ def _put_rows(request: Request) -> list[Launch]:
     local = (16, 16, 1) if columns <= 32 else (256, 1, 1)
     tiles = -(-columns // local[0])
     strides = (*element_strides(target, target.shape), *element_strides(values, values.shape))
-    numbers = (np.int32(count), np.int32(columns), np.int32(tiles), stride, np.int64(rows), *map(np.int64, strides))
-    write = (target, indices, values, writers, *numbers)
+    along = (stride, np.int64(rows), *(np.int64(step) for step in strides))
+    write = (target, indices, values, writers, np.int32(count), np.int32(columns), np.int32(tiles), *along)
     whole = (tiles * -(-count // local[1]), 1, 1)
     return [*launches, Launch(made, "put_rows", whole, local, write, checks=True)]

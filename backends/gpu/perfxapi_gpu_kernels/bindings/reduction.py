@@ -34,20 +34,28 @@ def num_chunks(length: int, size: int) -> int:
     return max(1, -(-length // size))
 
 
+def _accumulated_in(call: OpCall, properties: Properties) -> str:
+    """The dtype of partial results. Every factor of a product costs half a unit in the last place, so that float32 is
+    not enough for many of them.
+    """
+    compute = computed_in(call.inputs[0].dtype)
+    return "float64" if call.op == "prod" and compute == "float32" and properties.has_double else compute
+
+
 def _workspace(call: OpCall, properties: Properties) -> int:
     lines = lines_of(call.inputs[0], call.attributes["axes"])
     total, length = 0, lines.length
     while length > _CHUNK:
         length = num_chunks(length, _CHUNK)
         total += lines.num_lines * length
-    return total * dtype_of(computed_in(call.inputs[0].dtype)).itemsize
+    return total * dtype_of(_accumulated_in(call, properties)).itemsize
 
 
 @bind_op(*_FUNCTIONS, accepts=check_lines, workspace=_workspace)
 def _reduce(request: Request) -> list[Launch]:
     call = request.call
     (x,), (out,) = call.inputs, call.outputs
-    compute = computed_in(x.dtype)
+    compute = _accumulated_in(call, request.properties)
     function, identity = _FUNCTIONS[call.op]
     defines = {"FUNCTION": function, "IDENTITY": identity, "COMPUTE": compute, "CHUNK": _CHUNK}
     lines, dtype = lines_of(x, call.attributes["axes"]), x.dtype.name

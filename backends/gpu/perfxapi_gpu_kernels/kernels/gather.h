@@ -7,7 +7,8 @@
 #include "walk.h"
 
 /* The index counted from the front, or -1 where it is out of range. Large numbers without sign are. */
-#define FROM_FRONT(indices, place, size) from_front((int64_t)LOAD(INDEX, indices, place), LOAD(INDEX, indices, place) > 0, size)
+#define FROM_FRONT(indices, place, size) \
+  from_front((int64_t)LOAD(INDEX, indices, place), LOAD(INDEX, indices, place) > 0, size)
 
 DEVICE int64_t from_front(int64_t index, int is_positive, int64_t size) {
   if (index < 0 && is_positive) return -1;
@@ -71,5 +72,6 @@ KERNEL put_rows(OPERAND(STORAGE(KIND), target), CONST_OPERAND(STORAGE(INDEX), in
   int place = GROUP_ID(0) / tiles * LOCAL_SIZE(1) + LOCAL_ID(1);
   if (IS_FAULTY || column >= columns || place >= count) return;
   int64_t row = FROM_FRONT(indices, place * stride, rows);
-  if (writers[row] == place) target[row * target_row + column * target_column] = values[place * value_row + column * value_column];
+  if (writers[row] == place)
+    target[row * target_row + column * target_column] = values[place * value_row + column * value_column];
 }

@@ -17,7 +17,7 @@ position_rows(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), Walk 
               int64_t stride) {
   OPEN(STORAGE(RESULT), out);
   OPEN_CONST(STORAGE(A), a);
-  LOCAL_ARRAY(number, values, LANES* HEIGHT);
+  LOCAL_ARRAY(number, values, LANES * HEIGHT);
   LOCAL_ARRAY(int, places, LANES* HEIGHT);
   int lane = LOCAL_ID(0);
   int unit = GROUP_ID(0) * HEIGHT + LOCAL_ID(1);

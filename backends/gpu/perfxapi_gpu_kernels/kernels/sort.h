@@ -33,7 +33,10 @@ typedef uint32_t key_type;
 DEVICE key_type key_of(key_type bits) {
 #if IS_FLOATING
   key_type magnitude = bits & ~TOP_BIT;
-  key_type key = magnitude > INFINITE_KEY ? ~(key_type)0 : magnitude == 0 ? TOP_BIT : bits & TOP_BIT ? ~bits : bits | TOP_BIT;
+  key_type key = magnitude > INFINITE_KEY ? ~(key_type)0
+                 : magnitude == 0         ? TOP_BIT
+                 : bits & TOP_BIT         ? ~bits
+                                          : bits | TOP_BIT;
 #elif IS_SIGNED
   key_type key = bits ^ TOP_BIT;
 #else
@@ -43,17 +46,17 @@ DEVICE key_type key_of(key_type bits) {
 }
 
 /* How many of `count` sorted keys come before `key`: those below it and, with `or_equal`, those equal to it. */
-#define DEFINE_RANK(name, SPACE)                                             \
+#define DEFINE_RANK(name, SPACE)                                                       \
   DEVICE int name(SPACE const key_type* keys, int count, key_type key, int or_equal) { \
-    int low = 0, high = count;                                               \
-    while (low < high) {                                                     \
-      int middle = (low + high) / 2;                                         \
-      if (keys[middle] < key || (or_equal && keys[middle] == key))           \
-        low = middle + 1;                                                    \
-      else                                                                   \
-        high = middle;                                                       \
-    }                                                                        \
-    return low;                                                              \
+    int low = 0, high = count;                                                         \
+    while (low < high) {                                                               \
+      int middle = (low + high) / 2;                                                   \
+      if (keys[middle] < key || (or_equal && keys[middle] == key))                     \
+        low = middle + 1;                                                              \
+      else                                                                             \
+        high = middle;                                                                 \
+    }                                                                                  \
+    return low;                                                                        \
   }
 DEFINE_RANK(rank_in_block, LOCAL)
 DEFINE_RANK(rank_in_run, GLOBAL)
@@ -78,7 +81,8 @@ sort_blocks(OPERAND(key_type, sorted_keys), OPERAND(int, sorted_places), CONST_O
     int to = BLOCK - from;
     if (id < count) {
       int run = id / width, other = (run ^ 1) * width;
-      int rank = rank_in_block(keys + from + min(other, count), max(min(count - other, width), 0), keys[from + id], run & 1);
+      int rank =
+          rank_in_block(keys + from + min(other, count), max(min(count - other, width), 0), keys[from + id], run & 1);
       int place = to + id % width + run / 2 * 2 * width + rank;
       keys[place] = keys[from + id];
       places[place] = places[from + id];
