@@ -26,6 +26,8 @@ _FUNCTIONS = (
 )
 _MIXED = {"float16": "float32", "bfloat16": "float32"}
 _NARROW = {"bool", "int8", "int16", "uint8", "uint16"}
+_SPECIALIZED = ("float32", "copy4")
+"""What has programs of its own for numbers beside rows."""
 
 
 def computed_in(dtype: DType) -> str:
@@ -58,9 +60,10 @@ def launch_elementwise(
         return []
     walk = walk_of(out.shape, out, *inputs)
     groups, local, tiles = grid(walk, properties)
+    steps = walk.steps if compute in _SPECIALIZED else walk.plain_steps
     checked = function == "pow" and inputs[1].dtype.kind == "int"
-    defines: dict[str, Any] = {"RESULT": out.dtype.name, "OUT_STEP": walk.steps[0]}
-    for letter, view, step in zip("ABC", inputs, walk.steps[1:], strict=False):
+    defines: dict[str, Any] = {"RESULT": out.dtype.name, "OUT_STEP": steps[0]}
+    for letter, view, step in zip("ABC", inputs, steps[1:], strict=False):
         defines |= {letter: view.dtype.name, f"{letter}_STEP": step}
     defines |= {
         "FUNCTION": f"apply_{function}",

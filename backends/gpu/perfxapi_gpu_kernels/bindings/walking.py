@@ -50,10 +50,14 @@ class Walk(NamedTuple):
     @property
     def steps(self) -> tuple[int, ...]:
         """The strides along a row as programs are made for: each 0 or 1, or, where one is another, all -1."""
-        if self.columns == 1:
-            return (1,) * len(self.strides)
-        steps = tuple(strides[0] for strides in self.strides)
+        ones = (1,) * len(self.strides)
+        steps = ones if self.columns == 1 else tuple(strides[0] for strides in self.strides)
         return steps if all(step in (0, 1) for step in steps) else (-1,) * len(steps)
+
+    @property
+    def plain_steps(self) -> tuple[int, ...]:
+        """The same for programs of which there are few: all 1 or all -1."""
+        return self.steps if set(self.steps) == {1} else (-1,) * len(self.strides)
 
     @property
     def structure(self) -> bytes:
