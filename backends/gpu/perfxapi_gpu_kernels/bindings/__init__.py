@@ -1,12 +1,17 @@
 """How ops run by the kernels of `kernels/`: which calls are taken, which launches they become."""
 
 from perfxapi_gpu_kernels.bindings import (
+    activation,
+    attention,
     elementwise,
     gather,
     matmul,
     norm,
     position,
     reduction,
+    rope,
+    rows,
+    sampling,
     scan,
     sort,
 )
@@ -14,12 +19,17 @@ from perfxapi_gpu_kernels.launches import BINDINGS
 
 __all__ = [
     "BINDINGS",
+    "activation",
+    "attention",
     "elementwise",
     "gather",
     "matmul",
     "norm",
     "position",
     "reduction",
+    "rope",
+    "rows",
+    "sampling",
     "scan",
     "sort",
 ]

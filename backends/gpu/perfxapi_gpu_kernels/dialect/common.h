@@ -51,7 +51,7 @@ DEVICE uint32_t perfx_float_to_half(float value) {
 #define LOAD_BFLOAT16(pointer, index) AS_FLOAT((uint32_t)(pointer)[index] << 16)
 
 /* STORAGE(dtype) is how elements of a floating dtype (the bare word float32, float16 or bfloat16, often a define) lie
- * in memory, LOAD(dtype, pointer, index) one of them as float. */
+ * in memory, LOAD(dtype, pointer, index) one of them as float, STORE(dtype, value, pointer, index) writes one. */
 #define STORAGE(dtype) PERFX_JOIN(STORAGE_, dtype)
 #define LOAD(dtype, pointer, index) PERFX_JOIN(LOAD_, dtype)(pointer, index)
 #define PERFX_JOIN(a, b) PERFX_JOIN_NOW(a, b)
@@ -59,6 +59,9 @@ DEVICE uint32_t perfx_float_to_half(float value) {
 #define LOAD_float32(pointer, index) ((pointer)[index])
 #define LOAD_float16(pointer, index) LOAD_HALF(pointer, index)
 #define LOAD_bfloat16(pointer, index) LOAD_BFLOAT16(pointer, index)
+#define STORE(dtype, value, pointer, index) PERFX_JOIN(STORE_, dtype)(value, pointer, index)
+#define STORE_float32(value, pointer, index) ((pointer)[index] = (value))
+#define STORE_float16(value, pointer, index) STORE_HALF(value, pointer, index)
 #define STORAGE_float32 float
 #define STORAGE_float16 uint16_t
 #define STORAGE_bfloat16 uint16_t

@@ -40,6 +40,9 @@ DEVICE int perfx_axis(uint3 ids, int axis) { return (int)(axis == 0 ? ids.x : ax
 #define ATOMIC_ADD(pointer, value) atomicAdd(pointer, value)
 #define ATOMIC_MAX(pointer, value) atomicMax(pointer, value)
 
+#ifndef INFINITY
+#define INFINITY __uint_as_float(0x7f800000u)
+#endif
 #define AS_FLOAT(bits) __uint_as_float((uint32_t)(bits))
 #define AS_UINT(value) __float_as_uint(value)
 

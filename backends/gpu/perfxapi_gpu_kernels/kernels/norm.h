@@ -4,6 +4,8 @@ DEVICE float inverse_rms(float sum_of_squares, int columns, float eps) {
   return 1.0f / sqrt(sum_of_squares / (float)columns + eps);
 }
 
+#define FOR_COLUMNS(column) for (int column = LOCAL_ID(0); column < columns; column += GROUP)
+
 KERNEL_OF(GROUP, 1, 1)
 rms_norm(CONST_OPERAND(float, x), CONST_OPERAND(STORAGE(WEIGHT), weight), OPERAND(float, y), int columns,
          int64_t x_stride, float eps) {
@@ -15,8 +17,63 @@ rms_norm(CONST_OPERAND(float, x), CONST_OPERAND(STORAGE(WEIGHT), weight), OPERAN
   x += row * x_stride;
   y += row * columns;
   float sum = 0;
-  for (int column = LOCAL_ID(0); column < columns; column += GROUP) sum = fma(x[column], x[column], sum);
+  FOR_COLUMNS(column) sum = fma(x[column], x[column], sum);
   float factor = inverse_rms(group_sum(sum, scratch), columns, eps);
-  for (int column = LOCAL_ID(0); column < columns; column += GROUP)
-    y[column] = x[column] * factor * LOAD(WEIGHT, weight, column);
+  FOR_COLUMNS(column) y[column] = x[column] * factor * LOAD(WEIGHT, weight, column);
+}
+
+/* total = x + y; normed = rms_norm(total) * weight. */
+KERNEL_OF(GROUP, 1, 1)
+add_rms_norm(CONST_OPERAND(float, x), CONST_OPERAND(float, y), CONST_OPERAND(STORAGE(WEIGHT), weight),
+             OPERAND(float, total), OPERAND(float, normed), int columns, int64_t x_stride, int64_t y_stride,
+             float eps) {
+  OPEN_CONST(float, x);
+  OPEN_CONST(float, y);
+  OPEN_CONST(STORAGE(WEIGHT), weight);
+  OPEN(float, total);
+  OPEN(float, normed);
+  LOCAL_ARRAY(float, scratch, GROUP);
+  int64_t row = GROUP_ID(0);
+  x += row * x_stride;
+  y += row * y_stride;
+  total += row * columns;
+  normed += row * columns;
+  float sum = 0;
+  FOR_COLUMNS(column) {
+    float value = x[column] + y[column];
+    total[column] = value;
+    sum = fma(value, value, sum);
+  }
+  float factor = inverse_rms(group_sum(sum, scratch), columns, eps);
+  FOR_COLUMNS(column) normed[column] = total[column] * factor * LOAD(WEIGHT, weight, column);
+}
+
+/* total = x + rms_norm(y) * post; normed = rms_norm(total) * pre. */
+KERNEL_OF(GROUP, 1, 1)
+norm_add_rms_norm(CONST_OPERAND(float, y), CONST_OPERAND(STORAGE(WEIGHT), post), CONST_OPERAND(float, x),
+                  CONST_OPERAND(STORAGE(WEIGHT), pre), OPERAND(float, total), OPERAND(float, normed), int columns,
+                  int64_t y_stride, int64_t x_stride, float eps) {
+  OPEN_CONST(float, y);
+  OPEN_CONST(STORAGE(WEIGHT), post);
+  OPEN_CONST(float, x);
+  OPEN_CONST(STORAGE(WEIGHT), pre);
+  OPEN(float, total);
+  OPEN(float, normed);
+  LOCAL_ARRAY(float, scratch, GROUP);
+  int64_t row = GROUP_ID(0);
+  y += row * y_stride;
+  x += row * x_stride;
+  total += row * columns;
+  normed += row * columns;
+  float sum = 0;
+  FOR_COLUMNS(column) sum = fma(y[column], y[column], sum);
+  float factor = inverse_rms(group_sum(sum, scratch), columns, eps);
+  sum = 0;
+  FOR_COLUMNS(column) {
+    float value = x[column] + y[column] * factor * LOAD(WEIGHT, post, column);
+    total[column] = value;
+    sum = fma(value, value, sum);
+  }
+  factor = inverse_rms(group_sum(sum, scratch), columns, eps);
+  FOR_COLUMNS(column) normed[column] = total[column] * factor * LOAD(WEIGHT, pre, column);
 }

@@ -1,0 +1,329 @@
+/* paged_attention: softmax(scale * q k^T) v over a paged cache, any mixture of prefill and decode.
+ *
+ * A tile is TOKENS tokens of one request and HEADS query heads that share a kv head: its ROWS rows are worked on by one
+ * work-group, to load keys and values once for all. Positions are cut into partitions, the same for every row at all
+ * times. What a row sees of a partition is summed over ascending positions, relative to its largest score there, and
+ * then put onto the row's totals of the partitions before, rescaled to the larger maximum (Milakov and Gimelshein,
+ * 2018). So the bits of a row depend neither on its tile nor on whether one work-group walks over all partitions
+ * (`attend`) or several share them (`attend_parts`, then `merge_parts`).
+ *
+ * k_cache is [block, head, DIM, BLOCK], v_cache [block, head, BLOCK, DIM]. */
+
+#include "lanes.h"
+
+#define PARTITION 128
+#define CHUNK 16 /* positions that lie in one block; BLOCK is a multiple */
+#define CHUNKS (PARTITION / CHUNK)
+#define ROWS (TOKENS * HEADS)
+#define LOWEST -3.402823466e+38f /* below every score, and finite: the difference of two of them is 0 */
+
+/* cap * tanh(x / cap) */
+DEVICE lanes_float capped(lanes_float x, float cap) {
+  lanes_float power = exp_of_negative(-2.0f * fabs(x / cap));
+  return copysign(cap * (1.0f - power) / (1.0f + power), x);
+}
+
+/* The operands, and the tile of a work-group. */
+struct Tile {
+  GLOBAL const STORAGE(CACHE) * keys; /* of this kv head in block 0 */
+  GLOBAL const STORAGE(CACHE) * values;
+  GLOBAL const int* blocks; /* of the request */
+  int64_t block_step;       /* elements from a block to the next */
+  int num_blocks;
+  int first_token, num_tokens, first_position; /* num_tokens is 0 where the work-group has nothing to do */
+  int window;
+  float scale, softcap;
+};
+
+DEVICE int first_visible(struct Tile tile) {
+  return tile.window > 0 ? max(0, tile.first_position - tile.window + 1) : 0;
+}
+
+DEVICE int first_partition(struct Tile tile) { return first_visible(tile) / PARTITION; }
+
+DEVICE int end_partition(struct Tile tile) {
+  return (tile.first_position + tile.num_tokens + PARTITION - 1) / PARTITION;
+}
+
+/* The block of a chunk of positions, kept within the cache: `find_tile` has told of wrong ones. */
+DEVICE int64_t block_of(struct Tile tile, int chunk) {
+  return clamp(tile.blocks[chunk / (BLOCK / CHUNK)], 0, tile.num_blocks - 1);
+}
+
+/* Finds the tile of a number, those of a request side by side; `fault` is set where a request is out of range. */
+DEVICE int find_tile(struct Tile* tile, int number, GLOBAL const int* query_start, GLOBAL const int* kv_len,
+                     int num_requests, int num_tokens, GLOBAL const int* table, int table_width) {
+  int wrong = query_start[0] != 0;
+  tile->num_tokens = tile->first_token = tile->first_position = 0;
+  for (int request = 0; request < num_requests && !wrong; request++) {
+    int start = query_start[request], stop = query_start[request + 1], length = kv_len[request];
+    wrong = start > stop || stop > num_tokens || length < stop - start || length > (int64_t)table_width * BLOCK;
+    int tiles = (stop - start + TOKENS - 1) / TOKENS;
+    if (number >= 0 && number < tiles) {
+      tile->first_token = start + number * TOKENS;
+      tile->num_tokens = min(stop - tile->first_token, TOKENS);
+      tile->first_position = length - (stop - tile->first_token);
+      tile->blocks = table + (int64_t)request * table_width;
+    }
+    number -= tiles;
+  }
+  if (wrong) tile->num_tokens = 0;
+  int end = (tile->first_position + tile->num_tokens + BLOCK - 1) / BLOCK;
+  for (int block = LOCAL_ID(0); block < end && tile->num_tokens; block += GROUP)
+    wrong |= tile->blocks[block] < 0 || tile->blocks[block] >= tile->num_blocks;
+  return wrong;
+}
+
+/* queries[row][d] of a tile; rows that are not there are 0. */
+DEVICE void load_queries(struct Tile tile, GLOBAL const float* q, int64_t token_step, int64_t head_step,
+                         LOCAL float* queries) {
+  for (int row = 0; row < ROWS; row++) {
+    int is_there = row / HEADS < tile.num_tokens;
+    GLOBAL const float* x = q + (is_there ? tile.first_token + row / HEADS : 0) * token_step + row % HEADS * head_step;
+    for (int d = LOCAL_ID(0); d < DIM; d += GROUP) queries[row * DIM + d] = is_there ? x[d] : 0;
+  }
+}
+
+/* weights[row][position]: the scores of a partition, minus infinity where a row does not see a position. */
+DEVICE void score(struct Tile tile, int partition, LOCAL const float* queries, LOCAL float* weights) {
+  int end = tile.first_position + tile.num_tokens;
+  for (int place = FIRST_LANE; place < PARTITION; place += LANES) {
+    int position = partition * PARTITION + place, chunk = position / CHUNK;
+    lanes_float sums[ROWS];
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) sums[row] = BROADCAST(0.0f);
+    if (chunk * CHUNK < end && chunk * CHUNK + CHUNK > first_visible(tile)) {
+      GLOBAL const STORAGE(CACHE)* key = tile.keys + block_of(tile, chunk) * tile.block_step + position % BLOCK;
+      for (int d = 0; d < DIM; d++) {
+        lanes_float items = LOAD_LANES(CACHE, key, d * BLOCK);
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) sums[row] = fma(items, BROADCAST(queries[row * DIM + d]), sums[row]);
+      }
+    }
+    lanes_int positions = position + LANE_NUMBERS;
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+      int last = row / HEADS < tile.num_tokens ? tile.first_position + row / HEADS : -1;
+      int before = tile.window > 0 ? last - tile.window : -1;
+      lanes_float x = sums[row] * tile.scale;
+      if (tile.softcap != 0) x = capped(x, tile.softcap);
+      x = ((positions <= last) & (positions > before)) ? x : BROADCAST(-INFINITY);
+      STORE_LANES(x, weights + row * PARTITION, place);
+    }
+  }
+}
+
+/* Scores to exp(score - largest). largest[row] and sums[row] are the row's in this partition. `scratch` has a number
+ * for each row and chunk. */
+#if LANES == CHUNK && GROUP == 1
+DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest, LOCAL float* sums) {
+  for (int row = 0; row < ROWS; row++, weights += PARTITION) {
+    lanes_float most = BROADCAST(LOWEST), sum = BROADCAST(0.0f);
+    for (int place = 0; place < PARTITION; place += LANES) most = fmax(most, vload16(0, weights + place));
+    largest[row] = max_of_lanes(most);
+    for (int place = 0; place < PARTITION; place += LANES) {
+      lanes_float power = exp_of_negative(vload16(0, weights + place) - largest[row]);
+      STORE_LANES(power, weights, place);
+      sum += power;
+    }
+    sums[row] = sum_of_lanes(sum);
+  }
+}
+#else
+DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest, LOCAL float* sums) {
+  for (int item = LOCAL_ID(0); item < ROWS * CHUNKS; item += GROUP) {
+    float most = LOWEST;
+    for (int place = 0; place < CHUNK; place++) most = fmax(most, weights[item * CHUNK + place]);
+    scratch[item] = most;
+  }
+  BARRIER();
+  for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
+    float most = LOWEST;
+    for (int part = 0; part < CHUNKS; part++) most = fmax(most, scratch[row * CHUNKS + part]);
+    largest[row] = most;
+  }
+  BARRIER();
+  for (int item = LOCAL_ID(0); item < ROWS * CHUNKS; item += GROUP) {
+    float most = largest[item / CHUNKS], sum = 0;
+    for (int place = item * CHUNK; place < item * CHUNK + CHUNK; place++) {
+      weights[place] = exp_of_negative(weights[place] - most);
+      sum += weights[place];
+    }
+    scratch[item] = sum;
+  }
+  BARRIER();
+  for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
+    float sum = 0;
+    for (int part = 0; part < CHUNKS; part++) sum += scratch[row * CHUNKS + part];
+    sums[row] = sum;
+  }
+  BARRIER();
+}
+#endif
+
+/* sums[row] = the sum of weight * value over a partition, in the columns from d on. */
+DEVICE void mix(struct Tile tile, int partition, LOCAL const float* weights, int d, lanes_float* sums) {
+  int end = tile.first_position + tile.num_tokens, first = first_visible(tile);
+#pragma unroll
+  for (int row = 0; row < ROWS; row++) sums[row] = BROADCAST(0.0f);
+  for (int part = 0; part < CHUNKS; part++) {
+    int chunk = partition * CHUNKS + part, places = min(end - chunk * CHUNK, CHUNK);
+    if (places <= 0 || chunk * CHUNK + CHUNK <= first) continue;
+    GLOBAL const STORAGE(CACHE)* value =
+        tile.values + block_of(tile, chunk) * tile.block_step + chunk % (BLOCK / CHUNK) * CHUNK * DIM;
+    for (int place = 0; place < places; place++) {
+      lanes_float items = LOAD_LANES(CACHE, value, place * DIM + d);
+#pragma unroll
+      for (int row = 0; row < ROWS; row++)
+        sums[row] = fma(items, BROADCAST(weights[row * PARTITION + part * CHUNK + place]), sums[row]);
+    }
+  }
+}
+
+/* Puts a partition's largest score and sum onto a row's totals; `keep` and `take` are what outputs are multiplied by.
+ */
+DEVICE void rescale(float* total_largest, float* total_sum, float largest, float sum, float* keep, float* take) {
+  float now = fmax(*total_largest, largest);
+  *keep = FIRST_OF_LANES(exp_of_negative(BROADCAST(*total_largest - now)));
+  *take = FIRST_OF_LANES(exp_of_negative(BROADCAST(largest - now)));
+  *total_sum = fma(*total_sum, *keep, sum * *take);
+  *total_largest = now;
+}
+
+#define ATTENTION_PARAMETERS                                                                                           \
+  CONST_OPERAND(float, q), CONST_OPERAND(STORAGE(CACHE), k_cache), CONST_OPERAND(STORAGE(CACHE), v_cache),             \
+      CONST_OPERAND(int, query_start), CONST_OPERAND(int, kv_len), CONST_OPERAND(int, block_table), OPERAND(float, y), \
+      int num_tokens, int num_requests, int table_width, int num_blocks, int heads, int kv_heads, int64_t q_token,     \
+      int64_t q_head, float scale, int window, float softcap
+
+/* Opens the operands and finds the tile GROUP_ID(0). Axis 1 counts kv heads and, in each, the HEADS of a tile. */
+#define OPEN_TILE                                    \
+  OPEN_CONST(float, q);                              \
+  OPEN_CONST(STORAGE(CACHE), k_cache);               \
+  OPEN_CONST(STORAGE(CACHE), v_cache);               \
+  OPEN_CONST(int, query_start);                      \
+  OPEN_CONST(int, kv_len);                           \
+  OPEN_CONST(int, block_table);                      \
+  OPEN(float, y);                                    \
+  int first_head = GROUP_ID(1) * HEADS;              \
+  int64_t kv_head = first_head / (heads / kv_heads); \
+  struct Tile tile;                                  \
+  tile.keys = k_cache + kv_head * DIM * BLOCK;       \
+  tile.values = v_cache + kv_head * DIM * BLOCK;     \
+  tile.block_step = (int64_t)kv_heads * DIM * BLOCK; \
+  tile.num_blocks = num_blocks;                      \
+  tile.window = window;                              \
+  tile.scale = scale;                                \
+  tile.softcap = softcap;                            \
+  q += first_head * q_head;                          \
+  y += (int64_t)first_head * DIM;                    \
+  if (find_tile(&tile, GROUP_ID(0), query_start, kv_len, num_requests, num_tokens, block_table, table_width)) FAULT()
+
+#define OPEN_SCRATCH                            \
+  LOCAL_ARRAY(float, queries, DIM* ROWS);       \
+  LOCAL_ARRAY(float, weights, PARTITION* ROWS); \
+  LOCAL_ARRAY(float, scratch, CHUNKS* ROWS);    \
+  LOCAL_ARRAY(float, largest, ROWS);            \
+  LOCAL_ARRAY(float, sums, ROWS)
+
+/* A work-group does a tile: all partitions, one after another. The totals of outputs stand in the result itself. */
+KERNEL_OF(GROUP, 1, 1)
+attend(ATTENTION_PARAMETERS, FAULT_PARAMETERS) {
+  OPEN_TILE;
+  OPEN_SCRATCH;
+  LOCAL_ARRAY(float, total_largest, ROWS);
+  LOCAL_ARRAY(float, total_sums, ROWS);
+  LOCAL_ARRAY(float, keep, ROWS);
+  LOCAL_ARRAY(float, take, ROWS);
+  if (tile.num_tokens == 0) return;
+  y += (int64_t)tile.first_token * heads * DIM;
+  load_queries(tile, q, q_token, q_head, queries);
+  for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) total_largest[row] = LOWEST, total_sums[row] = 0;
+  int first = first_partition(tile), end = end_partition(tile);
+  for (int partition = first; partition < end; partition++) {
+    LANES_BARRIER();
+    score(tile, partition, queries, weights);
+    LANES_BARRIER();
+    soften(weights, scratch, largest, sums);
+    for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
+      float most = total_largest[row], sum = total_sums[row], kept, taken;
+      rescale(&most, &sum, largest[row], sums[row], &kept, &taken);
+      total_largest[row] = most, total_sums[row] = sum, keep[row] = kept, take[row] = taken;
+    }
+    LANES_BARRIER();
+    for (int d = FIRST_LANE; d < DIM; d += LANES) {
+      lanes_float mixed[ROWS];
+      mix(tile, partition, weights, d, mixed);
+#pragma unroll
+      for (int row = 0; row < ROWS; row++) {
+        if (row / HEADS >= tile.num_tokens) continue;
+        GLOBAL float* total = y + (row / HEADS * (int64_t)heads + row % HEADS) * DIM;
+        lanes_float part = mixed[row] * take[row];
+        if (partition > first) part = fma(LOAD_LANES(float32, total, d), BROADCAST(keep[row]), part);
+        STORE_LANES(part, total, d);
+      }
+    }
+  }
+  for (int row = 0; row < tile.num_tokens * HEADS; row++) {
+    GLOBAL float* total = y + (row / HEADS * (int64_t)heads + row % HEADS) * DIM;
+    for (int d = FIRST_LANE; d < DIM; d += LANES)
+      STORE_LANES(LOAD_LANES(float32, total, d) * (1.0f / total_sums[row]), total, d);
+  }
+}
+
+/* Memory for what a tile makes of its partitions: each ROWS outputs, then ROWS largest scores, then ROWS sums. */
+#define PART_SIZE (ROWS * (DIM + 2))
+#define PARTS_OF_TILE (parts + ((int64_t)GROUP_ID(0) * NUM_GROUPS(1) + GROUP_ID(1)) * max_parts * PART_SIZE)
+
+/* Work-groups of axis 2 share the partitions of a tile. */
+KERNEL_OF(GROUP, 1, 1)
+attend_parts(ATTENTION_PARAMETERS, OPERAND(float, parts), int max_parts, FAULT_PARAMETERS) {
+  OPEN_TILE;
+  OPEN(float, parts);
+  OPEN_SCRATCH;
+  if (tile.num_tokens == 0) return;
+  parts = PARTS_OF_TILE;
+  load_queries(tile, q, q_token, q_head, queries);
+  int first = first_partition(tile), end = end_partition(tile);
+  for (int partition = first + GROUP_ID(2); partition < end; partition += NUM_GROUPS(2)) {
+    LANES_BARRIER();
+    score(tile, partition, queries, weights);
+    LANES_BARRIER();
+    soften(weights, scratch, largest, sums);
+    GLOBAL float* part = parts + (int64_t)(partition - first) * PART_SIZE;
+    for (int d = FIRST_LANE; d < DIM; d += LANES) {
+      lanes_float mixed[ROWS];
+      mix(tile, partition, weights, d, mixed);
+#pragma unroll
+      for (int row = 0; row < ROWS; row++) STORE_LANES(mixed[row], part + row * DIM, d);
+    }
+    for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
+      part[ROWS * DIM + row] = largest[row];
+      part[ROWS * DIM + ROWS + row] = sums[row];
+    }
+  }
+}
+
+/* A work-group of axis 2 puts together one row of a tile. */
+KERNEL_OF(GROUP, 1, 1)
+merge_parts(ATTENTION_PARAMETERS, OPERAND(float, parts), int max_parts, FAULT_PARAMETERS) {
+  OPEN_TILE;
+  OPEN(float, parts);
+  int row = GROUP_ID(2);
+  if (row / HEADS >= tile.num_tokens) return;
+  parts = PARTS_OF_TILE;
+  y += ((int64_t)(tile.first_token + row / HEADS) * heads + row % HEADS) * DIM;
+  int count = end_partition(tile) - first_partition(tile);
+  for (int d = FIRST_LANE; d < DIM; d += LANES) {
+    float most = LOWEST, sum = 0;
+    lanes_float total = BROADCAST(0.0f);
+    for (int index = 0; index < count; index++) {
+      GLOBAL const float* part = parts + (int64_t)index * PART_SIZE;
+      float keep, take;
+      rescale(&most, &sum, part[ROWS * DIM + row], part[ROWS * DIM + ROWS + row], &keep, &take);
+      lanes_float taken = LOAD_LANES(float32, part + row * DIM, d) * take;
+      total = index == 0 ? taken : fma(total, BROADCAST(keep), taken);
+    }
+    STORE_LANES(total * (1.0f / sum), y, d);
+  }
+}
