@@ -18,9 +18,6 @@ typedef ulong uint64_t;
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #endif
 
-/* which products are fused with a sum is written in the kernels, by fma() */
-#pragma OPENCL FP_CONTRACT OFF
-
 #define KERNEL __kernel void
 #define KERNEL_OF(x, y, z) __kernel __attribute__((reqd_work_group_size(x, y, z))) void
 #define DEVICE static inline

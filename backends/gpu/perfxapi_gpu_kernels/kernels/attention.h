@@ -47,7 +47,7 @@ DEVICE int end_partition(struct Tile tile) {
 
 /* The block of a chunk of positions, kept within the cache: `find_tile` has told of wrong ones. */
 DEVICE int64_t block_of(struct Tile tile, int chunk) {
-  return clamp(tile.blocks[chunk / (BLOCK / CHUNK)], 0, tile.num_blocks - 1);
+  return min(max(tile.blocks[chunk / (BLOCK / CHUNK)], 0), tile.num_blocks - 1);
 }
 
 /* Finds the tile of a number, those of a request side by side; `fault` is set where a request is out of range. */
