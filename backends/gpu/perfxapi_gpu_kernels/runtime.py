@@ -76,7 +76,7 @@ class Runtime:
         """A launch with its memory. `code` is what it sets the fault word to where an operand is wrong."""
         arguments: list[Any] = [self._resolve(argument) for argument in launch.arguments]
         if launch.checks:
-            arguments += [self.fault_word.memory, np.int32(code)]
+            arguments += [self.fault_word, np.int32(code)]
         function = self._function(launch.program, launch.entry)
         return self.driver.bind(function, launch.groups, launch.local, arguments)
 

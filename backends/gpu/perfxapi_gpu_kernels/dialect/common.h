@@ -19,7 +19,7 @@
 #define OPEN_CONST(type, name) \
   GLOBAL const type* name = (GLOBAL const type*)((GLOBAL const uchar*)name##_memory + name##_offset)
 
-#define FAULT_PARAMETERS GLOBAL int *fault_word, int fault_code
+#define FAULT_PARAMETERS GLOBAL int *fault_word, int64_t fault_offset, int fault_code
 #define FAULT() ATOMIC_CAS(fault_word, 0, fault_code)
 #define IS_FAULTY (*fault_word != 0)
 
