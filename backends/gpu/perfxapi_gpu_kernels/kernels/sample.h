@@ -57,6 +57,7 @@ struct Row {
 DEVICE uint64_t next_digit(struct Row row, uint64_t prefix, int shift, int counts, int passes, float target,
                            float* above) {
   int lane = LOCAL_ID(0);
+  BARRIER(); /* what was in `sums` has been read */
   for (int digit = 0; digit < 16; digit++) row.sums[digit * GROUP + lane] = 0;
   for (int id = lane; id < row.columns; id += GROUP) {
     uint64_t rank = rank_of(order_key(row.x[id]), id);
