@@ -1,5 +1,5 @@
-"""The ops of a language model beside its products, on each OpenCL device: right at the edges of tiles, and the same bits
-for a row whatever stands beside it.
+"""The ops of a language model beside its products, on each OpenCL device: right at the edges of tiles, and the same
+bits for a row whatever stands beside it.
 """
 
 from __future__ import annotations
