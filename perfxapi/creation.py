@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from perfxapi.array import Array
 from perfxapi.device import Device
+from perfxapi.dispatch import note_loss
 from perfxapi.dtypes import DType, dtype_of
-from perfxapi.errors import InvalidArgumentError
+from perfxapi.errors import DeviceLostError, InvalidArgumentError
 from perfxapi.indexing import MAX_NDIM
 from perfxapi.memory import Buffer, View
 from perfxapi.policy import get_device
@@ -100,5 +101,9 @@ def state(shape: Sequence[int], dtype: DType | str, *, device: Device | str | No
     if kind.is_quantized:
         raise InvalidArgumentError(f"state {name!r}: {kind.name} cannot be written element by element")
     sizes = checked_sizes("state", shape, kind)
-    buffer = Buffer.state(View(None, kind, sizes).nbytes, home.memory_space, name=name)
+    try:
+        buffer = Buffer.state(View(None, kind, sizes).nbytes, home.memory_space, name=name)
+    except DeviceLostError as error:
+        note_loss(error, home)
+        raise
     return Array(View(buffer, kind, sizes), home)

@@ -9,6 +9,7 @@ from typing import Any
 
 import perfxapi as px
 from perfxapi.errors import InvalidArgumentError
+from perfxlm.device_map import check_device_map, layer_devices
 from perfxlm.engine.scheduler import SchedulerLimits
 from perfxlm.errors import UnsupportedFeatureError
 from perfxlm.layers.base import ModelOptions
@@ -80,7 +81,8 @@ class EngineArgs:
     "float32"; "auto" is float16 for quantized models (GGUF, AWQ), else float32. kv_cache_memory_bytes: size of the KV
     cache. seed: of requests without their own. activation_format: precision of activations in products with quantized
     weights, "int16", "int8" or "float32"; "auto" is int16. num_threads: of native code (default: one for each
-    processor). max_logprobs: most that a request may ask for (-1: all).
+    processor). max_logprobs: most that a request may ask for (-1: all). device_map: layers for each device, where the
+    model is split (`{"opencl:0": "0-8", "cpu": "9-"}`); the embedding is with the first layer, the head with the last.
     """
 
     max_model_len: int | None = None
@@ -93,6 +95,7 @@ class EngineArgs:
     activation_format: str = "auto"
     num_threads: int | None = None
     max_logprobs: int = -1
+    device_map: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_optional_int("max_model_len", self.max_model_len, 2, 1 << 28)
@@ -104,6 +107,8 @@ class EngineArgs:
         check_int("seed", self.seed, -(2**63))
         check_optional_int("num_threads", self.num_threads, 1, 4096)
         check_int("max_logprobs", self.max_logprobs, -1)
+        if self.device_map is not None:
+            check_device_map(self.device_map)
         if self.kv_cache_dtype != "auto" and self.kv_cache_dtype not in _KV_DTYPES:
             known = ", ".join(["auto", *_KV_DTYPES])
             raise InvalidArgumentError(f"kv_cache_dtype must be one of {known}; got {shown(self.kv_cache_dtype)}")
@@ -152,6 +157,7 @@ class Plan:
         options = ModelOptions(
             activation_format="int16" if args.activation_format == "auto" else args.activation_format,
             kv_dtype=_KV_DTYPES.get(args.kv_cache_dtype, auto),
+            devices=layer_devices(args.device_map, config.num_layers) if args.device_map else (),
         )
         token_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_dim * options.kv_dtype.itemsize
         num_tokens = (args.kv_cache_memory_bytes or KV_CACHE_BYTES) // token_bytes

@@ -41,8 +41,8 @@ class LLM:
     model: path of a GGUF file or of a folder in HuggingFace's format, or the name of a model package (`gemma3-270m`).
     device: "cpu", "opencl:1", ...; "auto" is the one in force (`perfxapi.use_device`, PERFXAPI_DEVICE), else the best.
     What happens where it cannot be had is `fallback`: "allow", "warn" or "error" (None: as set for the process). The
-    other arguments are fields of `EngineArgs`. Raises InvalidArgumentError naming a wrong argument, UnknownModelError,
-    FileFormatError, ConfigError.
+    other arguments are fields of `EngineArgs`, among them `device_map`, which splits a model over devices. Raises
+    InvalidArgumentError naming a wrong argument, UnknownModelError, FileFormatError, ConfigError.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class LLM:
         self._num_threads = args.num_threads
         if args.num_threads is not None:
             px.set_num_threads(args.num_threads)
-        self._device_name = None if device == "auto" else device
+        if args.device_map is not None and device != "auto":
+            raise InvalidArgumentError(f"device_map says where layers run; leave out device={shown(device)}")
         self._fallback, self._chat_template = fallback, chat_template
         files = open_model(find_model(model))
         self.model_path = files.path
@@ -68,6 +69,8 @@ class LLM:
         self._generation = files.generation
         self._tokenizer = None if skip_tokenizer_init else _load_tokenizer(tokenizer or files.tokenizer_source)
         self.plan = Plan.of(args, files)
+        # the rest of a model that is split is with its last layer
+        self._device_name = self.plan.options.device_of(-1) or (None if device == "auto" else device)
         self.engine = self._make_engine(files)
         self.admission = Admission(self._facts(args.seed, args.max_logprobs), self._tokenizer)
         self._request_ids = itertools.count()

@@ -104,7 +104,7 @@ def profile(
     executables = {_fitting(llm, head, step): None for step in steps}
     before = [executable.profile(True) for executable in executables]
     if not all(before):
-        raise InvalidArgumentError(f"{llm.engine.runner.device} does not compile plans: it has no profile")
+        raise InvalidArgumentError(f"{llm.engine.runner.devices} does not compile plans: it has no profile")
     try:
         work()
     finally:

@@ -21,6 +21,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .gguf file, a HuggingFace folder, or a name (gemma3-270m)")
     parser.add_argument("--device", default="auto", help="cpu, opencl:1, ... (default: PERFXAPI_DEVICE, else the best)")
     parser.add_argument(
+        "--device-map",
+        action="append",
+        metavar="DEVICE=LAYERS",
+        help="split the model: layers of a device, like opencl:0=0-8; given once for each (cpu=9-: to the last)",
+    )
+    parser.add_argument(
         "--fallback",
         choices=("allow", "warn", "error"),
         help="what to do where the device cannot be had (default: warn)",
@@ -56,10 +62,13 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 
 def open_llm(arguments: argparse.Namespace, **more: Any) -> LLM:
     """The LLM that the arguments describe, with `more` arguments of its own."""
+    from perfxlm.device_map import parse_device_map
     from perfxlm.llm import LLM
 
     given = {name: value for name in _ENGINE_OPTIONS if (value := getattr(arguments, name)) is not None}
     options = {**more, **given}
+    if arguments.device_map:
+        options["device_map"] = parse_device_map(arguments.device_map)
     return LLM(arguments.model, device=arguments.device, fallback=arguments.fallback, **options)
 
 

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.chat:
         prompt = llm.render_chat([{"role": "user", "content": text}], add_generation_prompt=True)
     params = sampling_params(arguments, llm, temperature=0.0, max_tokens=arguments.max_tokens or 128)
-    report: dict[str, Any] = {"prompt": text, "text": "", "device": str(llm.engine.runner.device)}
+    report: dict[str, Any] = {"prompt": text, "text": "", "device": llm.engine.runner.devices}
     if not (arguments.json or arguments.chat):
         print(text, end="", flush=True)
     for output in llm.stream(prompt, params):

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from perfxapi.errors import DeviceLostError, InvalidArgumentError
+from perfxapi.errors import DeviceLostError, DeviceUnavailableError, InvalidArgumentError
 from perfxlm.engine.completion import Completion, RequestGroup
 from perfxlm.engine.metrics import EngineMetrics
 from perfxlm.engine.request import Request
@@ -25,14 +25,14 @@ class EngineCore:
     """Serves many requests at once. Not thread-safe: one thread adds, steps and aborts."""
 
     def __init__(self, scheduler: Scheduler, make_runner: Callable[[], ModelRunner]) -> None:
-        """`make_runner` gives a runner with a fresh KV cache on a usable device, also after one was lost."""
+        """`make_runner` gives a runner with a fresh KV cache on usable devices, also after one was lost."""
         self.scheduler = scheduler
         self.metrics = EngineMetrics()
         self._make_runner = make_runner
-        self.runner = make_runner()
+        self._losses_in_a_row = 0
+        self.runner = self._usable_runner()
         self._groups: dict[str, RequestGroup] = {}
         self._completions: dict[Request, tuple[RequestGroup, Completion]] = {}
-        self._losses_in_a_row = 0
 
     @property
     def has_unfinished(self) -> bool:
@@ -105,13 +105,28 @@ class EngineCore:
 
     def _move_on(self, error: DeviceLostError) -> list[RequestOutput]:
         """The device is gone, and the KV cache with it: everything that ran is computed again in a fresh one."""
+        self._count_loss(error)
+        _LOGGER.warning("device lost (%s): %d requests are computed again", error, len(self.scheduler.running))
+        del self.runner  # before the next one is made: both may not fit into memory
+        try:
+            self.runner = self._usable_runner()
+        except DeviceUnavailableError as unavailable:  # the policy forbids another
+            raise error from unavailable
+        for request in self.scheduler.running[::-1]:
+            self.recompute(request)
+        return []
+
+    def _usable_runner(self) -> ModelRunner:
+        """A runner on devices that did not go while it was made."""
+        while True:
+            try:
+                return self._make_runner()
+            except DeviceLostError as error:
+                self._count_loss(error)
+
+    def _count_loss(self, error: DeviceLostError) -> None:
+        """Raises EngineStoppedError after too many without a step between them."""
         self._losses_in_a_row += 1
         self.metrics.num_device_losses += 1
         if self._losses_in_a_row > MAX_LOSSES_IN_A_ROW:
             raise EngineStoppedError(f"the device was lost {self._losses_in_a_row} times in a row") from error
-        _LOGGER.warning("device lost (%s): %d requests are computed again", error, len(self.scheduler.running))
-        del self.runner  # before the next one is made: both may not fit into memory
-        self.runner = self._make_runner()
-        for request in self.scheduler.running[::-1]:
-            self.recompute(request)
-        return []

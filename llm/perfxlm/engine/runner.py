@@ -23,6 +23,7 @@ from perfxlm.engine.sampler import (
 from perfxlm.engine.sampling_inputs import SamplingInputs
 from perfxlm.engine.scheduler import Schedule, SchedulerLimits
 from perfxlm.engine.step_inputs import StepInputs
+from perfxlm.layers.base import KVSpec
 from perfxlm.layers.batch import Batch
 from perfxlm.layers.decoder import Decoder, KVCache
 
@@ -64,24 +65,17 @@ class StepResult:
 
 
 class ModelRunner:
-    """A model with its KV cache on one device. A step is one run of a graph, traced once for each kind of head."""
+    """A model with its KV cache. A step is one run of a graph, traced once for each kind of head.
+
+    All is on one device, but for layers for which the model's options name others.
+    """
 
     def __init__(
         self, model: Decoder, limits: SchedulerLimits, *, num_blocks: int, block_size: int, device: px.Device
     ) -> None:
         self.model, self.device, self._limits = model, device, limits
         self._max_blocks = -(-limits.max_model_len // block_size)
-        self._kv: list[KVCache] = [
-            (
-                px.state(
-                    (num_blocks, s.num_kv_heads, s.head_dim, block_size), s.dtype, device=device, name=f"k_cache_{i}"
-                ),
-                px.state(
-                    (num_blocks, s.num_kv_heads, block_size, s.head_dim), s.dtype, device=device, name=f"v_cache_{i}"
-                ),
-            )
-            for i, s in enumerate(model.kv_specs)
-        ]
+        self._kv = [_kv_cache(i, spec, num_blocks, block_size, device) for i, spec in enumerate(model.kv_specs)]
         self._inputs = StepInputs(block_size)
         self._sampling = SamplingInputs(limits.max_num_seqs)
         self._token_classes = _classes(TOKEN_CLASSES, limits.max_num_batched_tokens)
@@ -118,6 +112,11 @@ class ModelRunner:
         Weights are packed for the device by that, and the first request need not wait for it.
         """
         self._compiled(SizeClass(GREEDY, 1, 1, SIDE_CLASSES[0]))
+
+    @property
+    def devices(self) -> str:
+        """The devices that layers are on, in the order of the layers, for people."""
+        return ", ".join(dict.fromkeys(str(keys.device) for keys, _ in self._kv))
 
     def executables(self) -> Mapping[SizeClass, px.graph.Executable]:
         """What was compiled so far."""
@@ -228,6 +227,17 @@ class ModelRunner:
                 request.prompt_logits(request.num_prompt_tokens - 1, rows.logits[row : row + 1])
             if request.logprobs is not None:
                 request.logprobs.append(rows.logprobs(row, token_id, request.num_logprobs or 0, request))
+
+
+def _kv_cache(layer: int, spec: KVSpec, num_blocks: int, block_size: int, device: px.Device) -> KVCache:
+    """The keys (each block transposed) and the values of a layer, where the layer is."""
+    home = px.get_device(spec.device) if spec.device else device
+    shapes = {"k": (spec.head_dim, block_size), "v": (block_size, spec.head_dim)}
+    keys, values = (
+        px.state((num_blocks, spec.num_kv_heads, *block), spec.dtype, device=home, name=f"{kind}_cache_{layer}")
+        for kind, block in shapes.items()
+    )
+    return keys, values
 
 
 def _classes(bounds: Sequence[int], largest: int) -> list[int]:

@@ -28,21 +28,31 @@ class ModelOptions:
 
     `activation_format` is the precision of activations in products with quantized weights ("float32", "int8",
     "int16"); products with float weights are always float32. `kv_dtype` is the type of the KV cache, float32 or
-    float16.
+    float16. `devices` names the device of each layer (empty: all are on the one that the model's graph is compiled
+    for).
     """
 
     activation_format: str = "int16"
     kv_dtype: px.DType = px.float32
+    devices: tuple[str, ...] = ()
+
+    def device_of(self, layer: int) -> str | None:
+        """The device that was named for a layer; None where none was."""
+        return self.devices[layer] if self.devices else None
 
 
 @dataclass(frozen=True, slots=True)
 class KVSpec:
-    """The KV cache that one layer needs. `window` is how far it looks back, in tokens; 0: to the beginning."""
+    """The KV cache that one layer needs.
+
+    `window` is how far it looks back, in tokens; 0: to the beginning. `device` is named where the layer's was.
+    """
 
     num_kv_heads: int
     head_dim: int
     window: int
     dtype: px.DType
+    device: str | None = None
 
 
 def linear(x: px.Array, weight: px.Array, options: ModelOptions) -> px.Array:

@@ -61,9 +61,10 @@ class Decoder(ABC):
         self._layers = [self.layer(index, weights) for index in range(config.num_layers)]
         self._output_norm = weights.vector("output_norm", config.hidden_size, offset=config.norm_offset)
         self.head = self._embedding if config.tied_embeddings else weights.matrix("output", table_shape)
-        self._rotary = RotaryTables(config.ropes)
+        self._rotary = RotaryTables(config.ropes, self.options)
         self.kv_specs = [
-            KVSpec(config.num_kv_heads, config.head_dim, window, self.options.kv_dtype) for window in config.windows
+            KVSpec(config.num_kv_heads, config.head_dim, window, self.options.kv_dtype, self.options.device_of(layer))
+            for layer, window in enumerate(config.windows)
         ]
 
     @classmethod
@@ -83,11 +84,15 @@ class Decoder(ABC):
     def hidden(self, batch: Batch, kv: Sequence[KVCache]) -> px.Array:
         """The final hidden states [num_tokens, hidden_size] of the step's tokens, normalized: the input of `head`.
 
-        `kv` holds each layer's key and value cache, which are written in place.
+        `kv` holds each layer's key and value cache, which are written in place. Where layers have devices, the
+        embedding is on that of the first.
         """
-        x: px.Array = px.nn.embedding(batch.tokens, self._embedding, scale=self.config.embedding_scale)
-        for layer, table, cache in zip(self._layers, self._rotary(batch.positions), kv, strict=True):
-            x = layer(x, table, batch, cache)
+        device_of, tables = self.options.device_of, self._rotary(batch.positions)
+        with px.use_device(device_of(0)):
+            x: px.Array = px.nn.embedding(batch.tokens, self._embedding, scale=self.config.embedding_scale)
+        for index, (layer, table, cache) in enumerate(zip(self._layers, tables, kv, strict=True)):
+            with px.use_device(device_of(index)):
+                x = layer(x, table, batch, cache)
         normalized: px.Array = px.nn.rms_norm(x, self._output_norm, eps=self.config.rms_eps)
         return normalized
 

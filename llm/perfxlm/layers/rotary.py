@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import perfxapi as px
+from perfxlm.layers.base import ModelOptions
 from perfxlm.rope import RopeConfig
 
 
 class RotaryTables:
-    """One table per distinct RopeConfig of a model's layers."""
+    """One table per distinct RopeConfig of a model's layers, on each device that they are on."""
 
-    def __init__(self, ropes: Sequence[RopeConfig]) -> None:
-        self._ropes = tuple(ropes)
+    def __init__(self, ropes: Sequence[RopeConfig], options: ModelOptions) -> None:
+        self._kinds = [(rope, options.device_of(layer)) for layer, rope in enumerate(ropes)]
         self._frequencies: dict[RopeConfig, px.Array] = {}
         for number, rope in enumerate(dict.fromkeys(ropes)):
             values = rope.inverse_frequencies()
@@ -20,8 +21,8 @@ class RotaryTables:
 
     def __call__(self, positions: px.Array) -> list[px.Array]:
         """For each layer its table [tokens, dim] (cosines, then sines) at `positions` [tokens]."""
-        tables = {
-            rope: px.nn.rope_table(positions, frequencies, scale=rope.amplitude)
-            for rope, frequencies in self._frequencies.items()
-        }
-        return [tables[rope] for rope in self._ropes]
+        tables: dict[tuple[RopeConfig, str | None], px.Array] = {}
+        for rope, device in dict.fromkeys(self._kinds):
+            with px.use_device(device):
+                tables[rope, device] = px.nn.rope_table(positions, self._frequencies[rope], scale=rope.amplitude)
+        return [tables[kind] for kind in self._kinds]
