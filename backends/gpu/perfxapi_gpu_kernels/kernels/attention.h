@@ -15,6 +15,15 @@
 #define CHUNK 16 /* positions that lie in one block; BLOCK is a multiple */
 #define CHUNKS (PARTITION / CHUNK)
 #define ROWS (TOKENS * HEADS)
+#if GROUP > 1
+#define SCORE_WIDTH 1
+#define MIX_WIDTH 1
+#define LANE (LOCAL_ID(0) % CHUNK)
+#else /* so many vectors at once that their sums fill the registers */
+#define SCORE_WIDTH (ROWS <= 4 ? 4 : ROWS <= 8 ? 2 : 1)
+#define MIX_WIDTH (ROWS <= 4 && DIM % 64 == 0 ? 4 : ROWS <= 8 && DIM % 32 == 0 ? 2 : 1)
+#define LANE 0
+#endif
 #define LOWEST -3.402823466e+38f /* below every score, and finite: the difference of two of them is 0 */
 
 /* cap * tanh(x / cap) */
@@ -86,29 +95,41 @@ DEVICE void load_queries(struct Tile tile, GLOBAL const float* q, int64_t token_
 
 /* weights[row][position]: the scores of a partition, minus infinity where a row does not see a position. */
 DEVICE void score(struct Tile tile, int partition, LOCAL const float* queries, LOCAL float* weights) {
-  int end = tile.first_position + tile.num_tokens;
-  for (int place = FIRST_LANE; place < PARTITION; place += LANES) {
-    int position = partition * PARTITION + place, chunk = position / CHUNK;
-    lanes_float sums[ROWS];
+  int first_chunk = first_visible(tile) / CHUNK, last_chunk = (tile.first_position + tile.num_tokens - 1) / CHUNK;
+  for (int place = FIRST_LANE; place < PARTITION; place += LANES * SCORE_WIDTH) {
+    int position = partition * PARTITION + place;
+    lanes_float sums[SCORE_WIDTH][ROWS];
+    GLOBAL const STORAGE(CACHE) * keys[SCORE_WIDTH];
 #pragma unroll
-    for (int row = 0; row < ROWS; row++) sums[row] = BROADCAST(0.0f);
-    if (chunk * CHUNK < end && chunk * CHUNK + CHUNK > first_visible(tile)) {
-      GLOBAL const STORAGE(CACHE)* key = tile.keys + block_of(tile, chunk) * tile.block_step + position % BLOCK;
-      for (int d = 0; d < DIM; d++) {
-        lanes_float items = LOAD_LANES(CACHE, key, d * BLOCK);
+    for (int part = 0; part < SCORE_WIDTH; part++) {
+      /* a chunk that no row sees is not read, but the nearest that some row sees */
+      int chunk = min(max(position / CHUNK + part, first_chunk), last_chunk);
+      keys[part] = tile.keys + block_of(tile, chunk) * tile.block_step + chunk % (BLOCK / CHUNK) * CHUNK + LANE;
 #pragma unroll
-        for (int row = 0; row < ROWS; row++) sums[row] = fma(items, BROADCAST(queries[row * DIM + d]), sums[row]);
+      for (int row = 0; row < ROWS; row++) sums[part][row] = BROADCAST(0.0f);
+    }
+    int is_seen = position / CHUNK <= last_chunk && position / CHUNK + SCORE_WIDTH > first_chunk;
+    for (int d = 0; d < DIM && is_seen; d++) {
+#pragma unroll
+      for (int part = 0; part < SCORE_WIDTH; part++) {
+        lanes_float items = LOAD_LANES(CACHE, keys[part], d * BLOCK);
+#pragma unroll
+        for (int row = 0; row < ROWS; row++)
+          sums[part][row] = fma(items, BROADCAST(queries[row * DIM + d]), sums[part][row]);
       }
     }
-    lanes_int positions = position + LANE_NUMBERS;
 #pragma unroll
-    for (int row = 0; row < ROWS; row++) {
-      int last = row / HEADS < tile.num_tokens ? tile.first_position + row / HEADS : -1;
-      int before = tile.window > 0 ? last - tile.window : -1;
-      lanes_float x = sums[row] * tile.scale;
-      if (tile.softcap != 0) x = capped(x, tile.softcap);
-      x = ((positions <= last) & (positions > before)) ? x : BROADCAST(-INFINITY);
-      STORE_LANES(x, weights + row * PARTITION, place);
+    for (int part = 0; part < SCORE_WIDTH; part++) {
+      lanes_int positions = position + part * LANES + LANE_NUMBERS;
+#pragma unroll
+      for (int row = 0; row < ROWS; row++) {
+        int last = row / HEADS < tile.num_tokens ? tile.first_position + row / HEADS : -1;
+        int before = tile.window > 0 ? last - tile.window : -1;
+        lanes_float x = sums[part][row] * tile.scale;
+        if (tile.softcap != 0) x = capped(x, tile.softcap);
+        x = ((positions <= last) & (positions > before)) ? x : BROADCAST(-INFINITY);
+        STORE_LANES(x, weights + row * PARTITION, place + part * LANES);
+      }
     }
   }
 }
@@ -161,21 +182,27 @@ DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* larg
 }
 #endif
 
-/* sums[row] = the sum of weight * value over a partition, in the columns from d on. */
-DEVICE void mix(struct Tile tile, int partition, LOCAL const float* weights, int d, lanes_float* sums) {
+/* sums[part][row] = the sum of weight * value over a partition, in the columns from d + part * LANES on. */
+DEVICE void mix(struct Tile tile, int partition, LOCAL const float* weights, int d, lanes_float sums[MIX_WIDTH][ROWS]) {
   int end = tile.first_position + tile.num_tokens, first = first_visible(tile);
 #pragma unroll
-  for (int row = 0; row < ROWS; row++) sums[row] = BROADCAST(0.0f);
-  for (int part = 0; part < CHUNKS; part++) {
-    int chunk = partition * CHUNKS + part, places = min(end - chunk * CHUNK, CHUNK);
-    if (places <= 0 || chunk * CHUNK + CHUNK <= first) continue;
-    GLOBAL const STORAGE(CACHE)* value =
-        tile.values + block_of(tile, chunk) * tile.block_step + chunk % (BLOCK / CHUNK) * CHUNK * DIM;
-    for (int place = 0; place < places; place++) {
-      lanes_float items = LOAD_LANES(CACHE, value, place * DIM + d);
+  for (int part = 0; part < MIX_WIDTH; part++) {
 #pragma unroll
-      for (int row = 0; row < ROWS; row++)
-        sums[row] = fma(items, BROADCAST(weights[row * PARTITION + part * CHUNK + place]), sums[row]);
+    for (int row = 0; row < ROWS; row++) sums[part][row] = BROADCAST(0.0f);
+  }
+  for (int place = 0; place < PARTITION; place += CHUNK, weights += CHUNK) {
+    int position = partition * PARTITION + place, places = min(end - position, CHUNK), chunk = position / CHUNK;
+    if (places <= 0 || position + CHUNK <= first) continue;
+    GLOBAL const STORAGE(CACHE)* value =
+        tile.values + block_of(tile, chunk) * tile.block_step + chunk % (BLOCK / CHUNK) * CHUNK * DIM + d;
+    for (int key = 0; key < places; key++, value += DIM) {
+#pragma unroll
+      for (int part = 0; part < MIX_WIDTH; part++) {
+        lanes_float items = LOAD_LANES(CACHE, value, part * LANES);
+#pragma unroll
+        for (int row = 0; row < ROWS; row++)
+          sums[part][row] = fma(items, BROADCAST(weights[row * PARTITION + key]), sums[part][row]);
+      }
     }
   }
 }
@@ -251,16 +278,19 @@ attend(ATTENTION_PARAMETERS, FAULT_PARAMETERS) {
       total_largest[row] = most, total_sums[row] = sum, keep[row] = kept, take[row] = taken;
     }
     LANES_BARRIER();
-    for (int d = FIRST_LANE; d < DIM; d += LANES) {
-      lanes_float mixed[ROWS];
+    for (int d = FIRST_LANE; d < DIM; d += LANES * MIX_WIDTH) {
+      lanes_float mixed[MIX_WIDTH][ROWS];
       mix(tile, partition, weights, d, mixed);
 #pragma unroll
       for (int row = 0; row < ROWS; row++) {
         if (row / HEADS >= tile.num_tokens) continue;
-        GLOBAL float* total = y + (row / HEADS * (int64_t)heads + row % HEADS) * DIM;
-        lanes_float part = mixed[row] * take[row];
-        if (partition > first) part = fma(LOAD_LANES(float32, total, d), BROADCAST(keep[row]), part);
-        STORE_LANES(part, total, d);
+        GLOBAL float* total = y + (row / HEADS * (int64_t)heads + row % HEADS) * DIM + d;
+#pragma unroll
+        for (int part = 0; part < MIX_WIDTH; part++) {
+          lanes_float sum = mixed[part][row] * take[row];
+          if (partition > first) sum = fma(LOAD_LANES(float32, total, part * LANES), BROADCAST(keep[row]), sum);
+          STORE_LANES(sum, total, part * LANES);
+        }
       }
     }
   }
@@ -291,11 +321,14 @@ attend_parts(ATTENTION_PARAMETERS, OPERAND(float, parts), int max_parts, FAULT_P
     LANES_BARRIER();
     soften(weights, scratch, largest, sums);
     GLOBAL float* part = parts + (int64_t)(partition - first) * PART_SIZE;
-    for (int d = FIRST_LANE; d < DIM; d += LANES) {
-      lanes_float mixed[ROWS];
+    for (int d = FIRST_LANE; d < DIM; d += LANES * MIX_WIDTH) {
+      lanes_float mixed[MIX_WIDTH][ROWS];
       mix(tile, partition, weights, d, mixed);
 #pragma unroll
-      for (int row = 0; row < ROWS; row++) STORE_LANES(mixed[row], part + row * DIM, d);
+      for (int vector = 0; vector < MIX_WIDTH; vector++) {
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) STORE_LANES(mixed[vector][row], part + row * DIM + d, vector * LANES);
+      }
     }
     for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
       part[ROWS * DIM + row] = largest[row];
@@ -314,16 +347,23 @@ merge_parts(ATTENTION_PARAMETERS, OPERAND(float, parts), int max_parts, FAULT_PA
   parts = PARTS_OF_TILE;
   y += ((int64_t)(tile.first_token + row / HEADS) * heads + row % HEADS) * DIM;
   int count = end_partition(tile) - first_partition(tile);
-  for (int d = FIRST_LANE; d < DIM; d += LANES) {
-    float most = LOWEST, sum = 0;
-    lanes_float total = BROADCAST(0.0f);
-    for (int index = 0; index < count; index++) {
-      GLOBAL const float* part = parts + (int64_t)index * PART_SIZE;
-      float keep, take;
-      rescale(&most, &sum, part[ROWS * DIM + row], part[ROWS * DIM + ROWS + row], &keep, &take);
+  float most = LOWEST, sum = 0;
+  lanes_float totals[(DIM + LANES - 1) / LANES];
+  for (int index = 0; index < count; index++) {
+    GLOBAL const float* part = parts + (int64_t)index * PART_SIZE;
+    float keep, take;
+    rescale(&most, &sum, part[ROWS * DIM + row], part[ROWS * DIM + ROWS + row], &keep, &take);
+#pragma unroll
+    for (int vector = 0; vector < (DIM + LANES - 1) / LANES; vector++) {
+      int d = FIRST_LANE + vector * LANES;
+      if (d >= DIM) continue;
       lanes_float taken = LOAD_LANES(float32, part + row * DIM, d) * take;
-      total = index == 0 ? taken : fma(total, BROADCAST(keep), taken);
+      totals[vector] = index == 0 ? taken : fma(totals[vector], BROADCAST(keep), taken);
     }
-    STORE_LANES(total * (1.0f / sum), y, d);
+  }
+#pragma unroll
+  for (int vector = 0; vector < (DIM + LANES - 1) / LANES; vector++) {
+    int d = FIRST_LANE + vector * LANES;
+    if (d < DIM) STORE_LANES(totals[vector] * (1.0f / sum), y, d);
   }
 }
