@@ -1,4 +1,4 @@
-"""An OpenCL device that vanishes in mid-run: the request is completed elsewhere, with one warning and without a hang."""
+"""An OpenCL device that vanishes in mid-run: the request is completed elsewhere, with one warning and no hang."""
 
 from __future__ import annotations
 
@@ -90,5 +90,11 @@ def restore(device: str) -> None:
     from perfxapi import policy
     from perfxapi.backend import REGISTRY
 
-    REGISTRY.restore(px.get_device(device, ) if False else next(d for d in px.all_devices() if str(d) == device))
+    REGISTRY.restore(
+        px.get_device(
+            device,
+        )
+        if False
+        else next(d for d in px.all_devices() if str(d) == device)
+    )
     policy._warned.clear()

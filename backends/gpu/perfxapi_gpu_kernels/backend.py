@@ -15,8 +15,6 @@ from perfxapi_gpu_kernels.runtime import Runtime
 from perfxapi_gpu_kernels.segment import GpuSegment
 from perfxapi_gpu_kernels.sources import Program
 
-_PLANS_SPAN_SPACES = False  # until executables have an arena in each memory space
-
 
 class GpuKernel:
     """One op on one device."""
@@ -84,6 +82,6 @@ class GpuBackend(Backend):
     def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> CompiledSegment | None:
         """Calls on one device, enqueued as a whole."""
         kernels = [planned.kernel for planned in calls]
-        if not _PLANS_SPAN_SPACES or not all(isinstance(kernel, GpuKernel) for kernel in kernels):
+        if not all(isinstance(kernel, GpuKernel) for kernel in kernels):
             return None
         return GpuSegment(kernels[0].runtime, calls)  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,12 @@ _MAX_BOUND = 64
 
 @dataclass(slots=True)
 class _Bound:
-    """The kernels of the calls at some sizes, whether any of them checks its operands, and where they end early."""
+    """The kernels of the calls at some sizes, of which call each is, whether any of them checks its operands, and where
+    they end early.
+    """
 
     kernels: list[Any] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
     checks: bool = False
     stop: Stop | None = None
 
@@ -35,6 +39,7 @@ class GpuSegment:
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._sizes: Mapping[str, int] | None = None
         self._ready = _Bound()
+        self._times: list[int] | None = None
 
     def run(self, sizes: Mapping[str, int], first: int) -> Stop | None:
         """Enqueues the calls from `first` on; the mapping of sizes is not changed afterwards.
@@ -45,13 +50,35 @@ class GpuSegment:
         if sizes is not self._sizes or first:
             self._ready = self._bind_all(sizes, first)
             self._sizes = None if first else sizes
-        enqueue = self._runtime.driver.enqueue
-        for kernel in self._ready.kernels:
-            enqueue(kernel)
+        if self._times is not None:
+            self._run_timed(self._times)
+        else:
+            enqueue = self._runtime.driver.enqueue
+            for kernel in self._ready.kernels:
+                enqueue(kernel)
         if self._ready.checks and (fault := self._runtime.take_fault()):
             op = self._calls[fault - 1].call.op
             raise InvalidArgumentError(f"{op}: an operand holds a value that is out of range")
         return self._ready.stop
+
+    def profile(self, enabled: bool) -> list[tuple[str, int]]:
+        """Turns timing of each call on or off; returns (op, nanoseconds so far).
+
+        With it on, each kernel is waited for, so that the sum is more than an ordinary run takes.
+        """
+        times = self._times or [0] * len(self._calls)
+        if enabled != (self._times is not None):
+            self._times = [0] * len(self._calls) if enabled else None
+        return [(planned.call.op, nanoseconds) for planned, nanoseconds in zip(self._calls, times, strict=True)]
+
+    def _run_timed(self, times: list[int]) -> None:
+        driver = self._runtime.driver
+        driver.finish()
+        for owner, kernel in zip(self._ready.owners, self._ready.kernels, strict=True):
+            start = time.perf_counter_ns()
+            driver.enqueue(kernel)
+            driver.finish()
+            times[owner] += time.perf_counter_ns() - start
 
     def _bind_all(self, sizes: Mapping[str, int], first: int) -> _Bound:
         key = (first, *sizes.values())
@@ -73,6 +100,7 @@ class GpuSegment:
         kernel: GpuKernel = planned.kernel  # type: ignore[assignment]
         launches = self._runtime.launches(kernel.binding, _concrete(planned.call, sizes), planned.workspace)
         found.kernels += [self._runtime.bind(launch, index + 1) for launch in launches]
+        found.owners += [index] * len(launches)
         found.checks |= any(launch.checks for launch in launches)
 
 
