@@ -62,6 +62,8 @@ void wait(State state) {
 void start(unsigned number) {
   ucontext_t fresh;
   getcontext(&fresh);
+  /* a guard takes two of the maps that a process may have, which many programs share: only stacks in use have one */
+  mprotect(stacks + number * stack_bytes, page_bytes, PROT_NONE);
   fresh.uc_stack.ss_sp = stacks + number * stack_bytes + page_bytes;
   fresh.uc_stack.ss_size = stack_bytes - page_bytes;
   fresh.uc_link = nullptr;
@@ -143,7 +145,6 @@ const char* prepare(const unsigned* sizes) {
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return "there is no memory for the threads' stacks";
     stacks = static_cast<char*>(memory);
-    for (unsigned t = 0; t < max_threads; ++t) mprotect(stacks + t * stack_bytes, page_bytes, PROT_NONE);
   }
   for (unsigned t = 0; t < num_threads; ++t)
     fibers[t].id = {t % sizes[3], t / sizes[3] % sizes[4], t / (sizes[3] * sizes[4])};
