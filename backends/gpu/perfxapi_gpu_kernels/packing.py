@@ -88,14 +88,15 @@ def pack(weight: View, lanes: int) -> Bytes:
 
 def _sections(packed: Bytes, form: Format, tiles: int, columns: int, lanes: int) -> list[npt.NDArray[Any]]:
     """Codes as words, scales and minima, each [tiles, words of a row, lanes]."""
-    dtypes = [(np.dtype(np.uint32), columns // form.columns_of_word)]
+    blocks = columns // form.block
+    parts: list[tuple[npt.DTypeLike, int]] = [(np.uint32, columns // form.columns_of_word)]
     if form.scale_bytes:
-        dtypes.append((np.dtype(np.float16 if form.scale_bytes == 2 else np.float32), columns // form.block))
+        parts.append((np.float16 if form.scale_bytes == 2 else np.float32, blocks))
     if form.has_minimum:
-        dtypes.append((np.dtype(np.float32), columns // form.block))
+        parts.append((np.float32, blocks))
     sections, begin = [], 0
-    for dtype, count in dtypes:
-        end = begin + tiles * count * lanes * dtype.itemsize
+    for dtype, count in parts:
+        end = begin + tiles * count * lanes * np.dtype(dtype).itemsize
         sections.append(packed[begin:end].view(dtype).reshape(tiles, count, lanes))
         begin = end
     return sections

@@ -1,0 +1,178 @@
+"""What products with packed weights have in common: which are taken, how work is divided, what kernels are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from perfxapi.backend import OpCall
+from perfxapi.memory import View
+from perfxapi.quantization.products import ACTIVATION_LEVELS
+from perfxapi_gpu_kernels.driver import Properties, Region
+from perfxapi_gpu_kernels.launches import Launch, Request
+from perfxapi_gpu_kernels.packing import FORMATS, pack, padded_columns
+from perfxapi_gpu_kernels.sources import program
+
+_ALIGNMENT = 256
+_SUM_COLUMNS = 16
+
+
+class Division(NamedTuple):
+    """How work is divided (`linear_tile.h`): defines of a program, by their names in lower case.
+
+    `lanes` and `slices` decide how weights lie and in which order products are added: they are the same for any number
+    of tokens. The others change nothing but speed.
+    """
+
+    width: int
+    lanes: int
+    tiles: int
+    tokens: int
+    slices: int
+
+    @property
+    def defines(self) -> dict[str, int]:
+        """What a program is compiled with."""
+        return {name.upper(): value for name, value in self._asdict().items()}
+
+    @property
+    def local(self) -> tuple[int, int, int]:
+        """The size of a work-group."""
+        return self.lanes // self.width, self.slices, 1
+
+    def groups(self, rows: int) -> int:
+        """Work-groups for the rows of a weight."""
+        return -(-rows // (self.lanes * self.tiles))
+
+
+def lanes_of(properties: Properties) -> int:
+    """Rows of a tile."""
+    return 16 if properties.is_processor else 32
+
+
+def division_of(properties: Properties, tokens: int) -> Division:
+    """How a product with so many tokens is divided."""
+    together = 8 if tokens > 4 else 4 if tokens > 2 else tokens
+    if properties.is_processor:  # a lane is one of a vector's; sums of two tiles and eight tokens fill the registers
+        return Division(16, 16, 4 if together <= 2 else 2, together, 1)
+    return Division(1, 32, 2 if together > 1 else 1, together, 4)
+
+
+def refuse_product(call: OpCall, properties: Properties) -> str | None:
+    """None, or why a product of the first operand with the others does not run here."""
+    x, *weights = call.inputs
+    if x.dtype.name != "float32":
+        return f"{call.op} of {x.dtype.name}"
+    for weight in weights:
+        if weight.dtype.name not in FORMATS:
+            return f"{call.op} with a weight of {weight.dtype.name}"
+        if weight.dtype.is_quantized and not weight.buffer.constant:
+            return f"{call.op} with a quantized weight that is not constant"
+    return None
+
+
+def product_workspace(call: OpCall, properties: Properties) -> int:
+    """Scratch memory: prepared activations, their sums, and the packed forms of weights that are not constant."""
+    variable = (weight for weight in call.inputs[1:] if not weight.buffer.constant)
+    return sum(_activation_bytes(call.inputs[0])) + sum(_packed_bytes(weight, properties) for weight in variable)
+
+
+class Operands(NamedTuple):
+    """Operands in device memory as kernels take them, and the launches that make them so."""
+
+    rounded: Region
+    sums: Region
+    tokens: int
+    columns: int
+    weights: tuple[Region, ...]
+    launches: tuple[Launch, ...]
+
+    @property
+    def activations(self) -> tuple[Region, Region, np.int32, np.int32]:
+        """The first arguments of each product."""
+        return self.rounded, self.sums, np.int32(self.tokens), np.int32(self.columns)
+
+
+def operands_of(request: Request) -> Operands | None:
+    """The operands of a call; None where it has nothing to compute."""
+    x, *weights = request.call.inputs
+    if request.workspace is None or any(0 in view.shape for view in request.call.outputs):
+        return None
+    rounded, rest = _split(request.workspace, _activation_bytes(x)[0])
+    sums, rest = _split(rest, _activation_bytes(x)[1])
+    packed, launches = [], [_preparation(request, rounded, sums)]
+    for weight in weights:
+        if weight.buffer.constant:
+            packed.append(packed_weight(request, weight))
+        else:
+            region, rest = _split(rest, _packed_bytes(weight, request.properties))
+            packed.append(region)
+            launches.append(_packing(weight, region, request.properties))
+    return Operands(rounded, sums, int(x.shape[0]), padded_columns(int(x.shape[1])), tuple(packed), tuple(launches))
+
+
+def packed_weight(request: Request, weight: View) -> Region:
+    """A constant weight in the device's form, made once."""
+    lanes = lanes_of(request.properties)
+    region: Region = request.packed(weight, ("linear", lanes), lambda: [pack(weight, lanes)])[0]
+    return region
+
+
+def formats_of(weights: Sequence[View]) -> dict[str, str]:
+    """The formats of weights as defines."""
+    return {f"FORMAT{index}": FORMATS[weight.dtype.name].arguments for index, weight in enumerate(weights)}
+
+
+def _split(region: Region, nbytes: int) -> tuple[Region, Region]:
+    rest = Region(region.memory, region.offset + nbytes, region.nbytes - nbytes)
+    return Region(region.memory, region.offset, nbytes), rest
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _activation_bytes(x: View) -> tuple[int, int]:
+    """Scratch memory for the prepared activations and for their sums."""
+    count = int(x.shape[0]) * padded_columns(int(x.shape[1]))
+    return _aligned(4 * count), _aligned(4 * count // _SUM_COLUMNS)
+
+
+def _packed_bytes(weight: View, properties: Properties) -> int:
+    rows, columns = (int(size) for size in weight.shape)
+    return _aligned(FORMATS[weight.dtype.name].nbytes(rows, padded_columns(columns), lanes_of(properties)))
+
+
+def _element_strides(view: View) -> tuple[np.int64, ...]:
+    return tuple(np.int64(int(stride) // view.dtype.itemsize) for stride in view.strides)
+
+
+def _preparation(request: Request, rounded: Region, sums: Region) -> Launch:
+    """The launch that rounds the activations and sums them."""
+    x = request.call.inputs[0]
+    tokens, columns = (int(size) for size in x.shape)
+    padded, group = padded_columns(columns), 16 if request.properties.is_processor else 64
+    levels = ACTIVATION_LEVELS.get(request.call.attributes["activation_format"], 0)
+    return Launch(
+        program("linear_activations", GROUP=group, LEVELS=levels, SUM_COLUMNS=_SUM_COLUMNS),
+        "prepare_activations",
+        (-(-tokens * padded // 32 // group), 1, 1),
+        (group, 1, 1),
+        (x, rounded, sums, np.int32(tokens), np.int32(columns), np.int32(padded), *_element_strides(x)),
+    )
+
+
+def _packing(weight: View, packed: Region, properties: Properties) -> Launch:
+    """The launch that packs a weight that is not constant."""
+    rows, columns = (int(size) for size in weight.shape)
+    lanes = lanes_of(properties)
+    words = padded_columns(columns) // FORMATS[weight.dtype.name].columns_of_word
+    return Launch(
+        program("linear_packing", LANES=lanes, ELEMENT="uint32_t" if weight.dtype.itemsize == 4 else "uint16_t"),
+        "pack_floats",
+        (words, -(-rows // lanes), 1),
+        (lanes, 1, 1),
+        (weight, packed, np.int32(rows), np.int32(columns), np.int32(words), *_element_strides(weight)),
+    )
