@@ -46,6 +46,9 @@ class NoDevice:
     def compile(self, source: str, entries: Sequence[str]) -> dict[str, Any]:
         return dict.fromkeys(entries)
 
+    def num_arguments(self, function: Any) -> None:
+        return None
+
     def bind(self, function: Any, groups: Any, local: Any, arguments: Sequence[Any]) -> None:
         return None
 
@@ -67,10 +70,44 @@ def launches_of(case: Case, runtime: Runtime) -> list[Launch]:
 
 
 @cache
-def all_programs(properties: Properties) -> tuple[Program, ...]:
-    """The programs of all samples, in an order that never changes."""
+def all_launched(properties: Properties) -> tuple[tuple[Case, frozenset[Program]], ...]:
+    """The cases that a kind of device takes, each with the programs that it launches."""
     runtime = Runtime(
         Device("samples", 0, "nothing", f"{properties.dialect} {properties.identity}"), NoDevice(properties)
     )
-    cases = (case for case in all_cases(sorted(BINDINGS)) if case.arrangement not in (HOSTILE, PLANNED))
-    return tuple(sorted({launch.program for case in cases for launch in launches_of(case, runtime)}, key=repr))
+    cases = [case for case in all_cases(sorted(BINDINGS)) if case.arrangement not in (HOSTILE, PLANNED)]
+    found = ((case, frozenset(launch.program for launch in launches_of(case, runtime))) for case in cases)
+    return tuple((case, programs) for case, programs in found if programs)
+
+
+def all_programs(properties: Properties) -> list[Program]:
+    """The programs of all cases, in an order that never changes."""
+    return sorted({program for _, programs in all_launched(properties) for program in programs}, key=repr)
+
+
+def covering_cases(properties: Properties) -> list[tuple[Case, frozenset[Program]]]:
+    """As few cases as together have each op, and each value of each define of each kernel file."""
+    seen = set[object]()
+    chosen = []
+    for case, programs in all_launched(properties):
+        found = {case.spec.name, *(feature for program in programs for feature in features(program))}
+        if not found <= seen:
+            seen |= found
+            chosen.append((case, programs))
+    return chosen
+
+
+def covering_programs(properties: Properties) -> list[Program]:
+    """As few programs as together have each value of each define of each kernel file."""
+    seen = set[object]()
+    chosen = []
+    for program in all_programs(properties):
+        if not features(program) <= seen:
+            seen |= features(program)
+            chosen.append(program)
+    return chosen
+
+
+def features(program: Program) -> set[object]:
+    """What one program has in common with others: the file, and in it each define with its value."""
+    return {program.source, *((program.source, *define) for define in program.defines)}

@@ -8,7 +8,7 @@ import pytest
 from perfxapi.errors import KernelError
 from perfxapi_gpu_kernels import Region, Size
 from perfxapi_gpu_kernels.emulator import EmulatorDriver
-from perfxapi_gpu_kernels.sources import kernel_text
+from perfxapi_gpu_kernels.sources import Program, source_text
 
 pytestmark = pytest.mark.usefixtures("own_kernel_folder")
 PARAMETERS = "CONST_OPERAND(float, x), OPERAND(float, y), int count"
@@ -31,7 +31,8 @@ def run(
     count: np.generic | None = None,
 ) -> np.ndarray:
     """Runs a kernel with this body on x; what it has written, NaN where it has not."""
-    source = kernel_text(f"KERNEL tested({PARAMETERS}) {{ {OPENED} {body} }}", "tested", driver.properties)
+    text = f"KERNEL tested({PARAMETERS}) {{ {OPENED} {body} }}"
+    source = source_text(Program("tested", text=text), driver.properties)
     regions = [Region(driver.allocate(x.nbytes + offset), offset, x.nbytes) for _ in range(2)]
     driver.write(regions[0], x.view(np.uint8))
     last = np.int32(x.size) if count is None else count

@@ -59,11 +59,6 @@ def entries(wanted: Program) -> list[str]:
 
 def source_text(wanted: Program, properties: Properties) -> str:
     """The whole text of a program for a device."""
-    return kernel_text(_text_of(wanted), wanted.source, properties, wanted.defines)
-
-
-def kernel_text(text: str, name: str, properties: Properties, defines: tuple[tuple[str, str | int], ...] = ()) -> str:
-    """Kernels in the dialect, with all that they need on a device before them. Errors call the text `name`.h."""
     features = {
         "HAS_DOUBLE": int(properties.has_double),
         "HAS_SUBGROUPS": int(properties.has_subgroups),
@@ -71,5 +66,5 @@ def kernel_text(text: str, name: str, properties: Properties, defines: tuple[tup
         "HAS_DOT4": int(properties.has_dot4),
         "IS_PROCESSOR": int(properties.is_processor),
     }
-    lines = "".join(f"#define {name} {value}\n" for name, value in (*features.items(), *defines))
-    return f'{lines}{_prelude(properties.dialect)}\n#line 1 "{name}.h"\n{text}'
+    lines = "".join(f"#define {name} {value}\n" for name, value in (*features.items(), *wanted.defines))
+    return f'{lines}{_prelude(properties.dialect)}\n#line 1 "{wanted.source}.h"\n{_text_of(wanted)}'

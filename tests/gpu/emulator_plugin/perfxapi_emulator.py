@@ -19,4 +19,4 @@ def load() -> Backend:
 
 @hookimpl
 def register_backends(register: Callable[[BackendManifest], None]) -> None:
-    register(BackendManifest("emulator", load, ("emulator",), priority=-50))
+    register(BackendManifest("emulator", load, ("emulator",), priority=-50, own_memory=True))

@@ -15,7 +15,6 @@ from perfxapi_gpu_kernels.bindings import (
     sampling,
     scan,
     sort,
-    vocabulary,
 )
 from perfxapi_gpu_kernels.launches import BINDINGS
 
@@ -35,5 +34,4 @@ __all__ = [
     "sampling",
     "scan",
     "sort",
-    "vocabulary",
 ]

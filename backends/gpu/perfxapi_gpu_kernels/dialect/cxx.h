@@ -25,13 +25,11 @@ typedef unsigned int uint;
 #define CONSTANT static __device__ const
 #define RESTRICT __restrict__
 
-DEVICE int perfx_axis(dim3 sizes, int axis) { return (int)(axis == 0 ? sizes.x : axis == 1 ? sizes.y : sizes.z); }
-DEVICE int perfx_axis(uint3 ids, int axis) { return (int)(axis == 0 ? ids.x : axis == 1 ? ids.y : ids.z); }
-
-#define LOCAL_ID(axis) perfx_axis(threadIdx, axis)
-#define GROUP_ID(axis) perfx_axis(blockIdx, axis)
-#define LOCAL_SIZE(axis) perfx_axis(blockDim, axis)
-#define NUM_GROUPS(axis) perfx_axis(gridDim, axis)
+#define PERFX_AXIS(sizes, axis) ((int)((axis) == 0 ? sizes.x : (axis) == 1 ? sizes.y : sizes.z))
+#define LOCAL_ID(axis) PERFX_AXIS(threadIdx, axis)
+#define GROUP_ID(axis) PERFX_AXIS(blockIdx, axis)
+#define LOCAL_SIZE(axis) PERFX_AXIS(blockDim, axis)
+#define NUM_GROUPS(axis) PERFX_AXIS(gridDim, axis)
 #define GLOBAL_ID(axis) (GROUP_ID(axis) * LOCAL_SIZE(axis) + LOCAL_ID(axis))
 #define BARRIER() __syncthreads()
 #define BARRIER_GLOBAL() __syncthreads()
@@ -42,7 +40,9 @@ DEVICE int perfx_axis(uint3 ids, int axis) { return (int)(axis == 0 ? ids.x : ax
 
 #ifndef INFINITY
 #define INFINITY __uint_as_float(0x7f800000u)
+#define NAN __uint_as_float(0x7fc00000u)
 #endif
+
 #define AS_FLOAT(bits) __uint_as_float((uint32_t)(bits))
 #define AS_UINT(value) __float_as_uint(value)
 

@@ -13,6 +13,7 @@ from cffi import FFI
 
 from perfxapi.custom.compiler import compile_library
 from perfxapi.errors import CompileError, KernelError
+from perfxapi.settings import settings
 from perfxapi_gpu_kernels.driver import Bytes, Properties, Region, Size
 
 _FOLDER = Path(__file__).parent
@@ -20,7 +21,7 @@ _ALIGNMENT = 256  # of what cudaMalloc gives
 _SLOT = 16
 _POISON = 0xFF
 """Fresh memory holds it: NaN in each floating dtype, -1 in the others."""
-_FLAGS = ("-O1", "-w", "-U_FORTIFY_SOURCE", "-fsanitize=alignment,bounds,shift-exponent")
+_FLAGS = ("-O1", "-w", "-fsanitize=alignment,bounds,shift-exponent")
 _SIGNATURE = "const char* launch_{}(const unsigned* sizes, void** values, const unsigned long* widths, int count);"
 
 
@@ -79,7 +80,8 @@ class EmulatorDriver:
     def compile(self, source: str, entries: Sequence[str]) -> dict[str, EmulatedKernel]:
         """The kernels of a program, compiled or taken from the folder of compiled kernels."""
         try:
-            path = compile_library("emulated", program_text(source, entries), "c++", machine_flags())
+            flags = (*_FLAGS, _machine(settings().kernel_folder))
+            path = compile_library("emulated", program_text(source, entries), "c++", flags)
         except CompileError as error:
             raise KernelError(f"emulator: {error}\n{error.output}") from error
         ffi = FFI()
@@ -131,8 +133,8 @@ def program_text(source: str, entries: Sequence[str]) -> str:
 
 
 @cache
-def machine_flags() -> tuple[str, ...]:
-    """How a program is compiled together with the machine; the hash makes it anew when that changes."""
-    machine = _FOLDER / "machine.cpp"
-    version = hashlib.sha256(machine.read_bytes()).hexdigest()[:16]
-    return (*_FLAGS, f'-DMACHINE_VERSION="{version}"', str(machine))
+def _machine(folder: str) -> str:
+    """The path of the library that all programs share, compiled now if it is not among the compiled kernels."""
+    header = hashlib.sha256((_FOLDER / "machine.h").read_bytes()).hexdigest()[:16]
+    flags = ("-O1", "-U_FORTIFY_SOURCE", f'-DHEADER="{header}"')
+    return str(compile_library("emulated_machine", _FOLDER / "machine.cpp", "c++", flags))

@@ -62,7 +62,7 @@ void wait(State state) {
 void start(unsigned number) {
   ucontext_t fresh;
   getcontext(&fresh);
-  /* a guard takes two of the maps that a process may have, which many programs share: only stacks in use have one */
+  /* a guard takes two of the maps that a process may have: only stacks in use get one */
   mprotect(stacks + number * stack_bytes, page_bytes, PROT_NONE);
   fresh.uc_stack.ss_sp = stacks + number * stack_bytes + page_bytes;
   fresh.uc_stack.ss_size = stack_bytes - page_bytes;
@@ -204,6 +204,7 @@ struct Place {
   unsigned line, column;
 };
 
+#pragma GCC visibility push(default)
 extern "C" {
 void __ubsan_handle_type_mismatch_v1(Place* place, void*) {
   machine::fail("an address that is not a multiple of the type's alignment", place->file, int(place->line));
@@ -215,3 +216,4 @@ void __ubsan_handle_shift_out_of_bounds(Place* place, void*, void*) {
   machine::fail("a shift by more digits than the number has", place->file, int(place->line));
 }
 }
+#pragma GCC visibility pop

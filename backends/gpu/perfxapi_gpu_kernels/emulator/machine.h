@@ -9,64 +9,65 @@ struct dim3 {
   unsigned x, y, z;
 };
 
-namespace machine {
+/* The machine is a library of its own, which all programs share. */
+namespace machine __attribute__((visibility("default"))) {
 
-extern uint3 thread_id, block_id;
-extern dim3 block_size, grid_size;
+  extern uint3 thread_id, block_id;
+  extern dim3 block_size, grid_size;
 
-/* The calling thread goes on when all threads of its block have come to the same line. */
-void wait_for_block(const char* file, int line);
-/* What the thread of some lane of the caller's warp gave; all threads of the warp must call it. */
-unsigned exchange(unsigned value, unsigned lane);
-unsigned lane();
+  /* The calling thread goes on when all threads of its block have come to the same line. */
+  void wait_for_block(const char* file, int line);
+  /* What the thread of some lane of the caller's warp gave; all threads of the warp must call it. */
+  unsigned exchange(unsigned value, unsigned lane);
+  unsigned lane();
 
-/* Arguments as they were given, each with its size in bytes. */
-struct Arguments {
-  void** values;
-  const unsigned long* widths;
-  int count;
-};
+  /* Arguments as they were given, each with its size in bytes. */
+  struct Arguments {
+    void** values;
+    const unsigned long* widths;
+    int count;
+  };
 
-/* What is wrong with the arguments of a kernel whose parameters have `widths`, or null. */
-const char* check(const Arguments& given, const unsigned long* widths, int count);
+  /* What is wrong with the arguments of a kernel whose parameters have `widths`, or null. */
+  const char* check(const Arguments& given, const unsigned long* widths, int count);
 
-/* Runs `body(context)` for every thread of every block, one block after another. `sizes` has the blocks, then the
- * threads of one, along x, y and z. `shared` up to `shared_end` is where arrays of __shared__ lie. Says what went
- * wrong, or null. */
-const char* run(void (*body)(void*), void* context, const unsigned* sizes, char* shared, char* shared_end);
+  /* Runs `body(context)` for every thread of every block, one block after another. `sizes` has the blocks, then the
+   * threads of one, along x, y and z. `shared` up to `shared_end` is where arrays of __shared__ lie. Says what went
+   * wrong, or null. */
+  const char* run(void (*body)(void*), void* context, const unsigned* sizes, char* shared, char* shared_end);
 
-template <class... Each>
-struct Types {};
+  template <class... Each>
+  struct Types {};
 
-template <class Kernel, class... Ready>
-void call(Kernel kernel, void**, Types<>, Ready... ready) {
-  kernel(ready...);
-}
-
-template <class Kernel, class First, class... Rest, class... Ready>
-void call(Kernel kernel, void** next, Types<First, Rest...>, Ready... ready) {
-  call(kernel, next + 1, Types<Rest...>{}, ready..., *static_cast<First*>(*next));
-}
-
-template <class... Parameters>
-struct Launch {
-  void (*kernel)(Parameters...);
-  void** arguments;
-
-  static void thread(void* launch) {
-    Launch& self = *static_cast<Launch*>(launch);
-    call(self.kernel, self.arguments, Types<Parameters...>{});
+  template <class Kernel, class... Ready>
+  void call(Kernel kernel, void**, Types<>, Ready... ready) {
+    kernel(ready...);
   }
-};
 
-template <class... Parameters>
-const char* launch(void (*kernel)(Parameters...), const Arguments& given, const unsigned* sizes, char* shared,
-                   char* end) {
-  const unsigned long widths[] = {sizeof(Parameters)..., 0};
-  if (const char* problem = check(given, widths, sizeof...(Parameters))) return problem;
-  Launch<Parameters...> whole{kernel, given.values};
-  return run(Launch<Parameters...>::thread, &whole, sizes, shared, end);
-}
+  template <class Kernel, class First, class... Rest, class... Ready>
+  void call(Kernel kernel, void** next, Types<First, Rest...>, Ready... ready) {
+    call(kernel, next + 1, Types<Rest...>{}, ready..., *static_cast<First*>(*next));
+  }
+
+  template <class... Parameters>
+  struct Launch {
+    void (*kernel)(Parameters...);
+    void** arguments;
+
+    static void thread(void* launch) {
+      Launch& self = *static_cast<Launch*>(launch);
+      call(self.kernel, self.arguments, Types<Parameters...>{});
+    }
+  };
+
+  template <class... Parameters>
+  const char* launch(void (*kernel)(Parameters...), const Arguments& given, const unsigned* sizes, char* shared,
+                     char* end) {
+    const unsigned long widths[] = {sizeof(Parameters)..., 0};
+    if (const char* problem = check(given, widths, sizeof...(Parameters))) return problem;
+    Launch<Parameters...> whole{kernel, given.values};
+    return run(Launch<Parameters...>::thread, &whole, sizes, shared, end);
+  }
 
 }  // namespace machine
 

@@ -40,7 +40,9 @@ typedef struct {
 #define LOAD_copy8(pointer, index) ((pointer)[index])
 #define LOAD_copy16(pointer, index) ((pointer)[index])
 
-#define STORE(dtype, value, pointer, index) PERFX_JOIN(STORE_, dtype)(value, pointer, index)
+/* Values may be doubles here, or whole numbers. */
+#undef STORE_float32
+#undef STORE_float16
 #define STORE_bool(value, pointer, index) ((pointer)[index] = (uchar)((value) != 0))
 #define STORE_int8(value, pointer, index) ((pointer)[index] = (int8_t)(value))
 #define STORE_int16(value, pointer, index) ((pointer)[index] = (int16_t)(value))
