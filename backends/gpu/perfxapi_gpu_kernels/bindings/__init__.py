@@ -15,6 +15,7 @@ from perfxapi_gpu_kernels.bindings import (
     sampling,
     scan,
     sort,
+    vocabulary,
 )
 from perfxapi_gpu_kernels.launches import BINDINGS
 
@@ -34,4 +35,5 @@ __all__ = [
     "sampling",
     "scan",
     "sort",
+    "vocabulary",
 ]

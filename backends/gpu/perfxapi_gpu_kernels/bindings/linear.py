@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from perfxapi_gpu_kernels.bindings.products import (
@@ -25,13 +27,14 @@ def _linear(request: Request) -> list[Launch]:
     if operands is None:
         return []
     count = len(operands.weights)
-    products = [_product(request, operands, slice(i, i + _MAX_WEIGHTS)) for i in range(0, count, _MAX_WEIGHTS)]
+    parts = (slice(i, i + _MAX_WEIGHTS) for i in range(0, count, _MAX_WEIGHTS))
+    products = [product_launch(request, operands, request.call.outputs[part], part) for part in parts]
     return [*operands.launches, *products]
 
 
-def _product(request: Request, operands: Operands, part: slice) -> Launch:
-    """The product with some of the weights."""
-    weights, outputs = request.call.inputs[1:][part], request.call.outputs[part]
+def product_launch(request: Request, operands: Operands, outputs: Sequence[Argument], part: slice) -> Launch:
+    """The products with a part of the weights."""
+    weights = request.call.inputs[1:][part]
     division = division_of(request.properties, operands.tokens)
     arguments: list[Argument] = []
     groups = 0

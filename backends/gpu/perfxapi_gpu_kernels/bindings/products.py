@@ -80,7 +80,7 @@ def product_workspace(call: OpCall, properties: Properties) -> int:
 
 
 class Operands(NamedTuple):
-    """Operands in device memory as kernels take them, and the launches that make them so."""
+    """Operands in device memory as kernels take them, the launches that make them so, and the scratch memory left."""
 
     rounded: Region
     sums: Region
@@ -88,6 +88,7 @@ class Operands(NamedTuple):
     columns: int
     weights: tuple[Region, ...]
     launches: tuple[Launch, ...]
+    rest: Region
 
     @property
     def activations(self) -> tuple[Region, Region, np.int32, np.int32]:
@@ -100,17 +101,18 @@ def operands_of(request: Request) -> Operands | None:
     x, *weights = request.call.inputs
     if request.workspace is None or any(0 in view.shape for view in request.call.outputs):
         return None
-    rounded, rest = _split(request.workspace, _activation_bytes(x)[0])
-    sums, rest = _split(rest, _activation_bytes(x)[1])
+    rounded, rest = split(request.workspace, _activation_bytes(x)[0])
+    sums, rest = split(rest, _activation_bytes(x)[1])
     packed, launches = [], [_preparation(request, rounded, sums)]
     for weight in weights:
         if weight.buffer.constant:
             packed.append(packed_weight(request, weight))
         else:
-            region, rest = _split(rest, _packed_bytes(weight, request.properties))
+            region, rest = split(rest, _packed_bytes(weight, request.properties))
             packed.append(region)
             launches.append(_packing(weight, region, request.properties))
-    return Operands(rounded, sums, int(x.shape[0]), padded_columns(int(x.shape[1])), tuple(packed), tuple(launches))
+    sizes = int(x.shape[0]), padded_columns(int(x.shape[1]))
+    return Operands(rounded, sums, *sizes, tuple(packed), tuple(launches), rest)
 
 
 def packed_weight(request: Request, weight: View) -> Region:
@@ -125,24 +127,26 @@ def formats_of(weights: Sequence[View]) -> dict[str, str]:
     return {f"FORMAT{index}": FORMATS[weight.dtype.name].arguments for index, weight in enumerate(weights)}
 
 
-def _split(region: Region, nbytes: int) -> tuple[Region, Region]:
+def split(region: Region, nbytes: int) -> tuple[Region, Region]:
+    """The first bytes of a region, and the rest."""
     rest = Region(region.memory, region.offset + nbytes, region.nbytes - nbytes)
     return Region(region.memory, region.offset, nbytes), rest
 
 
-def _aligned(nbytes: int) -> int:
+def aligned(nbytes: int) -> int:
+    """Bytes of scratch memory, so that what follows is aligned."""
     return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def _activation_bytes(x: View) -> tuple[int, int]:
     """Scratch memory for the prepared activations and for their sums."""
     count = int(x.shape[0]) * padded_columns(int(x.shape[1]))
-    return _aligned(4 * count), _aligned(4 * count // _SUM_COLUMNS)
+    return aligned(4 * count), aligned(4 * count // _SUM_COLUMNS)
 
 
 def _packed_bytes(weight: View, properties: Properties) -> int:
     rows, columns = (int(size) for size in weight.shape)
-    return _aligned(FORMATS[weight.dtype.name].nbytes(rows, padded_columns(columns), lanes_of(properties)))
+    return aligned(FORMATS[weight.dtype.name].nbytes(rows, padded_columns(columns), lanes_of(properties)))
 
 
 def _element_strides(view: View) -> tuple[np.int64, ...]:

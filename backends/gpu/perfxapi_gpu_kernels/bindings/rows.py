@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from perfxapi.backend import OpCall
+from perfxapi.memory import View
 from perfxapi_gpu_kernels.bindings.accepting import has_contiguous_rows, num_rows, row_stride
-from perfxapi_gpu_kernels.driver import Properties
-from perfxapi_gpu_kernels.launches import Launch, Request, bind_op, row_group
+from perfxapi_gpu_kernels.driver import Properties, Region
+from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op, row_group
 from perfxapi_gpu_kernels.sources import program
 
 SEGMENT = 1024
@@ -44,25 +47,27 @@ def _topk_workspace(call: OpCall, properties: Properties) -> int:
     return 8 * num_rows(x) * num_segments(int(x.shape[-1]))
 
 
+def topk_launches(
+    properties: Properties, x: Argument, stride: int, shape: tuple[int, int], bests: Region, outputs: Sequence[View]
+) -> list[Launch]:
+    """The k largest items of each row of `x`, k as wide as the outputs. `bests` is scratch of 8 bytes a segment."""
+    (rows, columns), k = shape, int(outputs[0].shape[-1])
+    group, segments = row_group(SEGMENT, properties), num_segments(columns)
+    built, sizes = program("topk", GROUP=group), (np.int32(columns), np.int64(stride))
+    chosen = (x, bests, *outputs, *sizes, np.int32(segments), np.int32(k))
+    return [
+        Launch(built, "segment_bests", (rows, segments, 1), (group, 1, 1), (x, bests, *sizes)),
+        Launch(built, "take_bests", (rows, 1, 1), (group, 1, 1), chosen),
+    ]
+
+
 @bind_op("topk", accepts=accepts_rows, workspace=_topk_workspace)
 def _topk(request: Request) -> list[Launch]:
     (x,), outputs = request.call.inputs, request.call.outputs
     rows, columns = num_rows(x), int(x.shape[-1])
     if not rows or request.workspace is None:
         return []
-    group, segments = row_group(SEGMENT, request.properties), num_segments(columns)
-    built, sizes = program("topk", GROUP=group), (np.int32(columns), np.int64(row_stride(x)))
-    k = np.int32(request.call.attributes["k"])
-    return [
-        Launch(built, "segment_bests", (rows, segments, 1), (group, 1, 1), (x, request.workspace, *sizes)),
-        Launch(
-            built,
-            "take_bests",
-            (rows, 1, 1),
-            (group, 1, 1),
-            (x, request.workspace, *outputs, *sizes, np.int32(segments), k),
-        ),
-    ]
+    return topk_launches(request.properties, x, row_stride(x), (rows, columns), request.workspace, outputs)
 
 
 def _accepts_take_rows(call: OpCall, properties: Properties) -> str | None:

@@ -29,6 +29,8 @@ DEVICE int columns_of_word(const int form) {
   return form == CODES4 || form == CODES4_OF_8 ? 8 : form == CODES8 ? 4 : form == FLOAT32 ? 1 : 2;
 }
 
+DEVICE int columns_of_format(FORMAT_PARAMETERS) { return columns_of_word(form); }
+
 /* Nibbles without a conversion: put where the mantissa of a power of two counts them as units. */
 DEVICE floats nibbles_to_floats(uints words, const int nibble, const float zero) {
   const int shift = nibble < 5 ? 4 * nibble : 4 * nibble - 12;
@@ -137,3 +139,13 @@ DEVICE void multiply_tiles(FORMAT_PARAMETERS, const Tile* tiles, GLOBAL const fl
     }
   }
 }
+
+#if WIDTH == 1
+/* One number of a packed row. */
+DEVICE float number_at(FORMAT_PARAMETERS, const Tile* tile, int word, int column) {
+  int at = word * columns_of_word(form) / block;
+  float number = decode(form, tile->words[(int64_t)word * LANES], column);
+  if (scale_bytes) number *= scales_at(scale_bytes, tile->scales, at);
+  return has_minimum ? number - tile->minima[(int64_t)at * LANES] : number;
+}
+#endif
