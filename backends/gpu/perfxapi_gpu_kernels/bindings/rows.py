@@ -56,7 +56,7 @@ def topk_launches(
     built, sizes = program("topk", GROUP=group), (np.int32(columns), np.int64(stride))
     chosen = (x, bests, *outputs, *sizes, np.int32(segments), np.int32(k))
     return [
-        Launch(built, "segment_bests", (rows, segments, 1), (group, 1, 1), (x, bests, *sizes)),
+        Launch(built, "segment_bests", (rows, segments, 1), (group, 1, 1), (x, bests, *sizes, np.int32(0))),
         Launch(built, "take_bests", (rows, 1, 1), (group, 1, 1), chosen),
     ]
 

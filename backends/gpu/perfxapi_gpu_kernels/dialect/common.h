@@ -74,14 +74,22 @@ DEVICE int perfx_dot4(uint32_t a, uint32_t b, int c) {
 #define DOT4(a, b, c) perfx_dot4((uint32_t)(a), (uint32_t)(b), c)
 #endif
 
-/* The sum of `value` over the work-group, in every work-item: a fixed tree, whatever the width of a subgroup.
- * `scratch` has one float for each work-item; a group is one row of a power of two of work-items. */
+/* The sum of `value` over the work-group, in every work-item: a fixed order, whatever the width of a subgroup.
+ * `scratch` has one float for each work-item; a group is one row of a power of two of work-items. Few of them, lanes of
+ * a vector of a processor, each add up all: barriers cost more there. */
+#define PERFX_FEW 16
+
 DEVICE float group_sum(float value, LOCAL float* scratch) {
-  int id = LOCAL_ID(0);
+  int id = LOCAL_ID(0), size = LOCAL_SIZE(0);
   BARRIER();
   scratch[id] = value;
   BARRIER();
-  for (int half_size = LOCAL_SIZE(0) / 2; half_size > 0; half_size /= 2) {
+  if (size <= PERFX_FEW) {
+    float sum = 0;
+    for (int other = 0; other < size; other++) sum += scratch[other];
+    return sum;
+  }
+  for (int half_size = size / 2; half_size > 0; half_size /= 2) {
     if (id < half_size) scratch[id] += scratch[id + half_size];
     BARRIER();
   }
@@ -90,11 +98,11 @@ DEVICE float group_sum(float value, LOCAL float* scratch) {
 
 /* The same for the maximum. NaN counts as the largest. */
 DEVICE float group_max(float value, LOCAL float* scratch) {
-  int id = LOCAL_ID(0);
+  int id = LOCAL_ID(0), size = LOCAL_SIZE(0);
   BARRIER();
   scratch[id] = value;
   BARRIER();
-  for (int half_size = LOCAL_SIZE(0) / 2; half_size > 0; half_size /= 2) {
+  for (int half_size = size / 2; half_size > 0; half_size /= 2) {
     if (id < half_size) {
       float other = scratch[id + half_size];
       if (!(scratch[id] >= other) && !isnan(scratch[id])) scratch[id] = other;

@@ -19,6 +19,10 @@ DEVICE uint64_t group_first(uint64_t rank, LOCAL uint64_t* scratch) {
   BARRIER();
   scratch[id] = rank;
   BARRIER();
+  if (GROUP <= PERFX_FEW) {
+    for (int other = 0; other < GROUP; other++) rank = scratch[other] > rank ? scratch[other] : rank;
+    return rank;
+  }
   for (int half_size = GROUP / 2; half_size > 0; half_size /= 2) {
     if (id < half_size && scratch[id + half_size] > scratch[id]) scratch[id] = scratch[id + half_size];
     BARRIER();

@@ -1,10 +1,35 @@
 /* sample: one id for each row of logits, by temperature, min_p, top_k, top_p and a uniform number.
  *
  * `segment_bests` (of topk.h) comes first, then `weigh` with a work-group for each segment, then `draw` with one for
- * each row. Where the order of values matters, nothing is sorted: the item at which a running sum in that order reaches
- * a number is found by its rank, four bits at a time, from the sums over all items with given leading bits. */
+ * each row: it lists the few items that can be chosen, where top_k or top_p say so, and searches among them. */
 
+#include "ranked.h"
 #include "topk.h"
+
+#define ROOM(columns) (((int64_t)(columns) + GROUP - 1) / GROUP * GROUP) /* of a list */
+#define NUM_MASSES 5 /* sums over a segment: of all weights, and of those of the logits above each bound */
+
+/* Bounds, as logarithms of weights: top_p's items are looked for above the first with mass enough above it. */
+DEVICE float bound_of(int index) { return index == 1 ? -1.0f : index == 2 ? -3.0f : index == 3 ? -6.0f : -10.0f; }
+
+/* How logits of a row become weights: exp((x - largest) / temperature), 0 where below `least`. */
+struct Weighing {
+  float largest, temperature, inverse, least;
+};
+
+DEVICE struct Weighing weighing_of(float largest, float temperature, float least) {
+  struct Weighing weighing;
+  weighing.largest = largest;
+  weighing.temperature = temperature;
+  weighing.inverse = 1.0f / temperature;
+  weighing.least = least;
+  return weighing;
+}
+
+DEVICE float weight_of(struct Weighing weighing, float x) {
+  float weight = exp((x - weighing.largest) * weighing.inverse);
+  return weight >= weighing.least ? weight : 0;
+}
 
 DEVICE uint64_t best_of_row(GLOBAL const uint64_t* bests, int segments, LOCAL uint64_t* scratch) {
   uint64_t best = 0;
@@ -13,203 +38,159 @@ DEVICE uint64_t best_of_row(GLOBAL const uint64_t* bests, int segments, LOCAL ui
   return group_first(best, scratch);
 }
 
-/* weights = exp((x - largest) / temperature), 0 where below min_p; and their sums over segments. */
+/* masses[row][segment][NUM_MASSES] */
 KERNEL_OF(GROUP, 1, 1)
 weigh(CONST_OPERAND(float, x), CONST_OPERAND(uint64_t, bests), CONST_OPERAND(float, temperature),
-      CONST_OPERAND(float, min_p), OPERAND(float, weights), OPERAND(float, masses), int columns, int64_t x_stride) {
+      CONST_OPERAND(float, min_p), OPERAND(float, masses), int columns, int64_t x_stride, int first_row) {
   OPEN_CONST(float, x);
   OPEN_CONST(uint64_t, bests);
   OPEN_CONST(float, temperature);
   OPEN_CONST(float, min_p);
-  OPEN(float, weights);
   OPEN(float, masses);
   LOCAL_ARRAY(uint64_t, ranks, GROUP);
   LOCAL_ARRAY(float, scratch, GROUP);
-  int64_t row = GROUP_ID(0);
+  int64_t slot = GROUP_ID(0), row = first_row + slot;
   int segment = GROUP_ID(1), segments = NUM_GROUPS(1);
   x += row * x_stride;
-  weights += row * columns;
-  float largest = x[id_of(best_of_row(bests + row * segments, segments, ranks))];
-  float least = min_p[row], inverse = 1.0f / temperature[row], sum = 0;
+  float largest = x[id_of(best_of_row(bests + slot * segments, segments, ranks))];
+  struct Weighing weighing = weighing_of(largest, temperature[row], min_p[row]);
+  float sums[NUM_MASSES];
+#pragma unroll
+  for (int index = 0; index < NUM_MASSES; index++) sums[index] = 0;
   int stop = min((segment + 1) * SEGMENT, columns);
   for (int id = segment * SEGMENT + LOCAL_ID(0); id < stop; id += GROUP) {
-    float weight = exp((x[id] - largest) * inverse);
-    weight = weight >= least ? weight : 0;
-    weights[id] = weight;
-    sum += weight;
+    float weight = weight_of(weighing, x[id]);
+    sums[0] += weight;
+#pragma unroll
+    for (int index = 1; index < NUM_MASSES; index++)
+      sums[index] += x[id] >= fma(bound_of(index), weighing.temperature, largest) ? weight : 0;
   }
-  sum = group_sum(sum, scratch);
-  if (LOCAL_ID(0) == 0) masses[row * segments + segment] = sum;
+#pragma unroll
+  for (int index = 0; index < NUM_MASSES; index++) {
+    float sum = group_sum(sums[index], scratch);
+    if (LOCAL_ID(0) == 0) masses[(slot * segments + segment) * NUM_MASSES + index] = sum;
+  }
 }
 
-/* A row as the searches see it. */
-struct Row {
-  GLOBAL const float* x;
-  GLOBAL float* weights;
-  int columns;
-  LOCAL float* sums;  /* [16][GROUP] */
-  LOCAL float* found; /* [2] */
-};
+DEVICE float mass_of_row(GLOBAL const float* masses, int segments, int index) {
+  float mass = 0;
+  for (int segment = 0; segment < segments; segment++) mass += masses[segment * NUM_MASSES + index];
+  return mass;
+}
 
-/* One step of a search, by the four bits from `shift` on of the ranks that begin with `prefix`: the digit at which the
- * running sum, highest digit first and from `above` on, reaches (or passes, where `passes`) the target. An item counts
- * as 1 where `counts`, else by its weight. Adds the sums of higher digits to `above`. */
-DEVICE uint64_t next_digit(struct Row row, uint64_t prefix, int shift, int counts, int passes, float target,
-                           float* above) {
-  int lane = LOCAL_ID(0);
-  BARRIER(); /* what was in `sums` has been read */
-  for (int digit = 0; digit < 16; digit++) row.sums[digit * GROUP + lane] = 0;
-  for (int id = lane; id < row.columns; id += GROUP) {
-    uint64_t rank = rank_of(order_key(row.x[id]), id);
-    float weight = row.weights[id];
-    if (shift < 60 && rank >> (shift + 4) != prefix) continue;
-    row.sums[(int)(rank >> shift & 15) * GROUP + lane] += counts ? 1.0f : weight;
+/* A number that safely no logit of top_p's items is below. */
+DEVICE float bound_of_mass(GLOBAL const float* masses, int segments, struct Weighing weighing, float share) {
+  float wanted = share * mass_of_row(masses, segments, 0) * 1.0001f;
+  for (int index = 1; index < NUM_MASSES; index++)
+    if (mass_of_row(masses, segments, index) >= wanted)
+      return fma(bound_of(index), weighing.temperature, weighing.largest);
+  return -INFINITY;
+}
+
+/* The same for the k largest logits: the k-th largest of the segments' bests. `found` has room for a number. */
+DEVICE float bound_of_count(GLOBAL const float* x, GLOBAL const uint64_t* bests, int segments, int k,
+                            LOCAL float* found) {
+  BARRIER();
+  if (LOCAL_ID(0) == 0) found[0] = -INFINITY;
+  BARRIER();
+  for (int segment = LOCAL_ID(0); segment < segments && k <= segments; segment += GROUP) {
+    int larger = 0;
+    for (int other = 0; other < segments; other++) larger += bests[other] > bests[segment];
+    if (larger == k - 1) found[0] = x[id_of(bests[segment])];
   }
   BARRIER();
-  for (int digit = lane; digit < 16; digit += GROUP) {
-    float sum = 0;
-    for (int other = 0; other < GROUP; other++) sum += row.sums[digit * GROUP + other];
-    row.sums[digit * GROUP] = sum;
-  }
-  BARRIER();
-  if (lane == 0) {
-    float running = *above;
-    int chosen = -1;
-    for (int digit = 15; digit >= 0; digit--) {
-      float sum = row.sums[digit * GROUP];
-      if (sum == 0) continue;
-      /* rounding may keep the sum below the target: then it is the last digit that has items */
-      if (chosen >= 0) running += row.sums[chosen * GROUP];
-      chosen = digit;
-      float reached = running + sum;
-      if (passes ? reached > target : reached >= target) break;
-    }
-    row.found[0] = (float)(chosen < 0 ? 0 : chosen);
-    row.found[1] = running;
-  }
-  BARRIER();
-  uint64_t digit = (uint64_t)row.found[0];
-  *above = row.found[1];
-  BARRIER();
-  return prefix << 4 | digit;
+  return found[0];
 }
 
-/* The rank of the item, largest first, at which the running sum reaches or passes the target; bits of ids that are the
- * same in all are not searched. */
-DEVICE uint64_t search(struct Row row, int counts, int passes, float target) {
-  uint64_t prefix = 0;
-  float above = 0;
-  int shift = 60;
-  for (; shift >= 32; shift -= 4) prefix = next_digit(row, prefix, shift, counts, passes, target, &above);
-  int id_bits = 4;
-  while (id_bits < 32 && (row.columns - 1) >> id_bits) id_bits += 4;
-  prefix = (prefix << (32 - id_bits)) | (((uint64_t)1 << (32 - id_bits)) - 1);
-  for (shift = id_bits - 4; shift >= 0; shift -= 4)
-    prefix = next_digit(row, prefix, shift, counts, passes, target, &above);
-  return prefix;
-}
-
-/* Drops the items of a lower rank than `cut`: their weights become 0. Returns the sum of the others. */
-DEVICE float drop_below(struct Row row, uint64_t cut, LOCAL float* scratch) {
-  float total = 0;
-  for (int first = 0; first < row.columns; first += SEGMENT) {
-    int stop = min(first + SEGMENT, row.columns);
-    float sum = 0;
-    for (int id = first + LOCAL_ID(0); id < stop; id += GROUP) {
-      float weight = rank_of(order_key(row.x[id]), id) < cut ? 0 : row.weights[id];
-      row.weights[id] = weight;
-      sum += weight;
-    }
-    total += sum;
+/* Lists the items with logits from `bound` on that have any weight; each work-item those of its lane. */
+DEVICE void list_items(struct List* list, GLOBAL const float* x, int columns, struct Weighing weighing, float bound) {
+  int lane = LOCAL_ID(0), count = 0;
+  for (int id = lane; id < columns; id += GROUP) {
+    if (!(x[id] >= bound)) continue;
+    float weight = weight_of(weighing, x[id]);
+    if (!(weight > 0)) continue;
+    list->ranks[count * GROUP + lane] = rank_of(order_key(x[id]), id);
+    list->weights[count * GROUP + lane] = weight;
+    count++;
   }
-  return group_sum(total, scratch);
+  list->count = count;
 }
 
-/* The sums of weights over segments, anew. */
-DEVICE void sum_segments(struct Row row, GLOBAL float* masses, int segments, LOCAL float* scratch) {
-  for (int segment = 0; segment < segments; segment++) {
-    int stop = min((segment + 1) * SEGMENT, row.columns);
-    float sum = 0;
-    for (int id = segment * SEGMENT + LOCAL_ID(0); id < stop; id += GROUP) sum += row.weights[id];
-    sum = group_sum(sum, scratch);
-    if (LOCAL_ID(0) == 0) masses[segment] = sum;
-  }
-  BARRIER_GLOBAL();
-}
-
-/* By one work-item: the first id at which the running sum of weights passes `uniform` of their sum. */
-DEVICE int pick_by_id(struct Row row, GLOBAL const float* masses, int segments, float uniform) {
-  float total = 0, running = 0;
-  for (int segment = 0; segment < segments; segment++) total += masses[segment];
-  float target = uniform * total;
+/* By one work-item, of all items: the first id at which the running sum of weights passes `uniform` of their sum. */
+DEVICE int pick_of_all(GLOBAL const float* x, int columns, struct Weighing weighing, GLOBAL const float* masses,
+                       int segments, float uniform) {
+  float target = uniform * mass_of_row(masses, segments, 0), running = 0;
   int segment = 0, last = 0;
-  while (segment < segments - 1 && running + masses[segment] <= target) running += masses[segment++];
+  while (segment < segments - 1 && running + masses[segment * NUM_MASSES] <= target)
+    running += masses[segment++ * NUM_MASSES];
   /* rounding may leave the sum a hair below: then it is the last id with any weight */
-  while (segment > 0 && masses[segment] == 0) segment--;
-  int stop = min((segment + 1) * SEGMENT, row.columns);
+  while (segment > 0 && masses[segment * NUM_MASSES] == 0) segment--;
+  int stop = min((segment + 1) * SEGMENT, columns);
   for (int id = segment * SEGMENT; id < stop && running <= target; id++) {
-    running += row.weights[id];
-    if (row.weights[id] > 0) last = id;
+    float weight = weight_of(weighing, x[id]);
+    running += weight;
+    if (weight > 0) last = id;
   }
   return last;
 }
 
 KERNEL_OF(GROUP, 1, 1)
-draw(CONST_OPERAND(float, x), CONST_OPERAND(uint64_t, bests), OPERAND(float, weights), OPERAND(float, masses),
-     CONST_OPERAND(float, temperature), CONST_OPERAND(int, top_k), CONST_OPERAND(float, top_p),
+draw(CONST_OPERAND(float, x), CONST_OPERAND(uint64_t, bests), CONST_OPERAND(float, masses), OPERAND(uint64_t, ranks),
+     OPERAND(float, weights), CONST_OPERAND(float, temperature), CONST_OPERAND(int, top_k), CONST_OPERAND(float, top_p),
      CONST_OPERAND(float, min_p), CONST_OPERAND(float, uniform), OPERAND(int, ids), int columns, int64_t x_stride,
-     int segments, FAULT_PARAMETERS) {
+     int first_row, int segments, FAULT_PARAMETERS) {
   OPEN_CONST(float, x);
   OPEN_CONST(uint64_t, bests);
+  OPEN_CONST(float, masses);
+  OPEN(uint64_t, ranks);
   OPEN(float, weights);
-  OPEN(float, masses);
   OPEN_CONST(float, temperature);
   OPEN_CONST(int, top_k);
   OPEN_CONST(float, top_p);
   OPEN_CONST(float, min_p);
   OPEN_CONST(float, uniform);
   OPEN(int, ids);
-  LOCAL_ARRAY(uint64_t, ranks, GROUP);
+  LOCAL_ARRAY(uint64_t, scratch, GROUP);
   LOCAL_ARRAY(float, sums, 16 * GROUP);
   LOCAL_ARRAY(float, found, 2);
-  int64_t index = GROUP_ID(0);
-  int is_first = LOCAL_ID(0) == 0, k = top_k[index];
-  float heat = temperature[index], share = top_p[index], point = uniform[index];
-  masses += index * segments;
-  struct Row row;
-  row.x = x + index * x_stride;
-  row.weights = weights + index * columns;
-  row.columns = columns;
-  row.sums = sums;
-  row.found = found;
-  int fits = heat >= 0 && heat < INFINITY && k >= 0 && share >= 0 && min_p[index] >= 0 && min_p[index] <= 1;
+  int64_t slot = GROUP_ID(0), row = first_row + slot;
+  int is_first = LOCAL_ID(0) == 0, k = top_k[row];
+  float heat = temperature[row], share = top_p[row], point = uniform[row], least = min_p[row];
+  int fits = heat >= 0 && heat < INFINITY && k >= 0 && share >= 0 && least >= 0 && least <= 1;
   if (!(fits && point >= 0 && point < 1)) {
     if (is_first) FAULT();
     return;
   }
-  int best = id_of(best_of_row(bests + index * segments, segments, ranks));
-  if (heat == 0 || !(fabs(row.x[best]) < INFINITY)) {
-    /* an infinite logit takes all */
-    if (is_first) ids[index] = best;
+  x += row * x_stride;
+  bests += slot * segments;
+  masses += slot * segments * NUM_MASSES;
+  int best = id_of(best_of_row(bests, segments, scratch));
+  struct Weighing weighing = weighing_of(x[best], heat, least);
+  int is_limited = k > 0 && k < columns;
+  if (weighing.inverse == INFINITY || !(fabs(x[best]) < INFINITY)) {
+    if (is_first) ids[row] = best; /* an infinite logit takes all */
     return;
   }
-  int is_limited = k > 0 && k < columns;
-  float total = 0;
+  if (!is_limited && share >= 1) {
+    if (is_first) ids[row] = pick_of_all(x, columns, weighing, masses, segments, point);
+    return;
+  }
+  struct List list;
+  list.ranks = ranks + slot * ROOM(columns);
+  list.weights = weights + slot * ROOM(columns);
+  list.sums = sums;
+  list.found = found;
+  float bound =
+      is_limited ? bound_of_count(x, bests, segments, k, found) : bound_of_mass(masses, segments, weighing, share);
+  list_items(&list, x, columns, weighing, bound);
+  float total;
   if (is_limited) {
-    uint64_t cut = search(row, 1, 0, (float)k);
-    total = drop_below(row, cut >> 32 << 32, sums); /* equals of the k-th stay */
+    uint64_t cut = find_rank(list, search_for(1, 0, 0, (float)k), columns);
+    total = drop_below(&list, cut >> 32 << 32); /* equals of the k-th stay */
   } else {
-    for (int segment = 0; segment < segments; segment++) total += masses[segment];
+    total = mass_of_row(masses, segments, 0);
   }
-  if (share < 1) {
-    total = drop_below(row, search(row, 0, 0, share * total), sums);
-    if (!is_limited) sum_segments(row, masses, segments, sums);
-  }
-  int chosen = 0;
-  if (is_limited) {
-    chosen = id_of(search(row, 0, 1, point * total));
-  } else if (is_first) {
-    chosen = pick_by_id(row, masses, segments, point);
-  }
-  if (is_first) ids[index] = chosen;
+  if (share < 1) total = drop_below(&list, find_rank(list, search_for(0, 0, 0, share * total), columns));
+  uint64_t chosen = find_rank(list, search_for(0, 1, !is_limited, point * total), columns);
+  if (is_first) ids[row] = id_of(chosen);
 }

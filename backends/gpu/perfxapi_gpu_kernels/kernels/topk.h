@@ -4,13 +4,13 @@
 #include "order.h"
 
 KERNEL_OF(GROUP, 1, 1)
-segment_bests(CONST_OPERAND(float, x), OPERAND(uint64_t, bests), int columns, int64_t x_stride) {
+segment_bests(CONST_OPERAND(float, x), OPERAND(uint64_t, bests), int columns, int64_t x_stride, int first_row) {
   OPEN_CONST(float, x);
   OPEN(uint64_t, bests);
   LOCAL_ARRAY(uint64_t, scratch, GROUP);
   int64_t row = GROUP_ID(0);
   int segment = GROUP_ID(1);
-  uint64_t best = first_in_segment(x + row * x_stride, segment, columns, ~(uint64_t)0, scratch);
+  uint64_t best = first_in_segment(x + (first_row + row) * x_stride, segment, columns, ~(uint64_t)0, scratch);
   if (LOCAL_ID(0) == 0) bests[row * NUM_GROUPS(1) + segment] = best;
 }
 
