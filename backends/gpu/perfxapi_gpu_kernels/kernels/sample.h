@@ -9,9 +9,6 @@
 #define ROOM(columns) (((int64_t)(columns) + GROUP - 1) / GROUP * GROUP) /* of a list */
 #define NUM_MASSES 5 /* sums over a segment: of all weights, and of those of the logits above each bound */
 
-/* Bounds, as logarithms of weights: top_p's items are looked for above the first with mass enough above it. */
-DEVICE float bound_of(int index) { return index == 1 ? -1.0f : index == 2 ? -3.0f : index == 3 ? -6.0f : -10.0f; }
-
 /* How logits of a row become weights: exp((x - largest) / temperature), 0 where below `least`. */
 struct Weighing {
   float largest, temperature, inverse, least;
@@ -29,6 +26,22 @@ DEVICE struct Weighing weighing_of(float largest, float temperature, float least
 DEVICE float weight_of(struct Weighing weighing, float x) {
   float weight = exp((x - weighing.largest) * weighing.inverse);
   return weight >= weighing.least ? weight : 0;
+}
+
+/* Bounds, as logarithms of weights: top_p's items are looked for above the first with mass enough above it. */
+#define BOUND_1 -1.0f
+#define BOUND_2 -3.0f
+#define BOUND_3 -6.0f
+#define BOUND_4 -10.0f
+
+/* The logit whose weight has that logarithm. */
+DEVICE float logit_at(struct Weighing weighing, float bound) {
+  return fma(bound, weighing.temperature, weighing.largest);
+}
+
+DEVICE void keep_sum(float value, LOCAL float* scratch, GLOBAL float* result) {
+  float sum = group_sum(value, scratch);
+  if (LOCAL_ID(0) == 0) *result = sum;
 }
 
 DEVICE uint64_t best_of_row(GLOBAL const uint64_t* bests, int segments, LOCAL uint64_t* scratch) {
@@ -54,22 +67,24 @@ weigh(CONST_OPERAND(float, x), CONST_OPERAND(uint64_t, bests), CONST_OPERAND(flo
   x += row * x_stride;
   float largest = x[id_of(best_of_row(bests + slot * segments, segments, ranks))];
   struct Weighing weighing = weighing_of(largest, temperature[row], min_p[row]);
-  float sums[NUM_MASSES];
-#pragma unroll
-  for (int index = 0; index < NUM_MASSES; index++) sums[index] = 0;
+  float first = logit_at(weighing, BOUND_1), second = logit_at(weighing, BOUND_2);
+  float third = logit_at(weighing, BOUND_3), fourth = logit_at(weighing, BOUND_4);
+  float all = 0, above_1 = 0, above_2 = 0, above_3 = 0, above_4 = 0;
   int stop = min((segment + 1) * SEGMENT, columns);
   for (int id = segment * SEGMENT + LOCAL_ID(0); id < stop; id += GROUP) {
-    float weight = weight_of(weighing, x[id]);
-    sums[0] += weight;
-#pragma unroll
-    for (int index = 1; index < NUM_MASSES; index++)
-      sums[index] += x[id] >= fma(bound_of(index), weighing.temperature, largest) ? weight : 0;
+    float logit = x[id], weight = weight_of(weighing, logit);
+    all += weight;
+    above_1 += logit >= first ? weight : 0;
+    above_2 += logit >= second ? weight : 0;
+    above_3 += logit >= third ? weight : 0;
+    above_4 += logit >= fourth ? weight : 0;
   }
-#pragma unroll
-  for (int index = 0; index < NUM_MASSES; index++) {
-    float sum = group_sum(sums[index], scratch);
-    if (LOCAL_ID(0) == 0) masses[(slot * segments + segment) * NUM_MASSES + index] = sum;
-  }
+  masses += (slot * segments + segment) * NUM_MASSES;
+  keep_sum(all, scratch, masses);
+  keep_sum(above_1, scratch, masses + 1);
+  keep_sum(above_2, scratch, masses + 2);
+  keep_sum(above_3, scratch, masses + 3);
+  keep_sum(above_4, scratch, masses + 4);
 }
 
 DEVICE float mass_of_row(GLOBAL const float* masses, int segments, int index) {
@@ -81,9 +96,10 @@ DEVICE float mass_of_row(GLOBAL const float* masses, int segments, int index) {
 /* A number that safely no logit of top_p's items is below. */
 DEVICE float bound_of_mass(GLOBAL const float* masses, int segments, struct Weighing weighing, float share) {
   float wanted = share * mass_of_row(masses, segments, 0) * 1.0001f;
-  for (int index = 1; index < NUM_MASSES; index++)
-    if (mass_of_row(masses, segments, index) >= wanted)
-      return fma(bound_of(index), weighing.temperature, weighing.largest);
+  if (mass_of_row(masses, segments, 1) >= wanted) return logit_at(weighing, BOUND_1);
+  if (mass_of_row(masses, segments, 2) >= wanted) return logit_at(weighing, BOUND_2);
+  if (mass_of_row(masses, segments, 3) >= wanted) return logit_at(weighing, BOUND_3);
+  if (mass_of_row(masses, segments, 4) >= wanted) return logit_at(weighing, BOUND_4);
   return -INFINITY;
 }
 
@@ -103,15 +119,20 @@ DEVICE float bound_of_count(GLOBAL const float* x, GLOBAL const uint64_t* bests,
 }
 
 /* Lists the items with logits from `bound` on that have any weight; each work-item those of its lane. */
-DEVICE void list_items(struct List* list, GLOBAL const float* x, int columns, struct Weighing weighing, float bound) {
+DEVICE void list_items(struct List* list, GLOBAL const float* x, int columns, GLOBAL const uint64_t* bests,
+                       int segments, struct Weighing weighing, float bound) {
   int lane = LOCAL_ID(0), count = 0;
-  for (int id = lane; id < columns; id += GROUP) {
-    if (!(x[id] >= bound)) continue;
-    float weight = weight_of(weighing, x[id]);
-    if (!(weight > 0)) continue;
-    list->ranks[count * GROUP + lane] = rank_of(order_key(x[id]), id);
-    list->weights[count * GROUP + lane] = weight;
-    count++;
+  for (int segment = 0; segment < segments; segment++) {
+    if (!(x[id_of(bests[segment])] >= bound)) continue;
+    int stop = min((segment + 1) * SEGMENT, columns);
+    for (int id = segment * SEGMENT + lane; id < stop; id += GROUP) {
+      if (!(x[id] >= bound)) continue;
+      float weight = weight_of(weighing, x[id]);
+      if (!(weight > 0)) continue;
+      list->ranks[count * GROUP + lane] = rank_of(order_key(x[id]), id);
+      list->weights[count * GROUP + lane] = weight;
+      count++;
+    }
   }
   list->count = count;
 }
@@ -182,7 +203,7 @@ draw(CONST_OPERAND(float, x), CONST_OPERAND(uint64_t, bests), CONST_OPERAND(floa
   list.found = found;
   float bound =
       is_limited ? bound_of_count(x, bests, segments, k, found) : bound_of_mass(masses, segments, weighing, share);
-  list_items(&list, x, columns, weighing, bound);
+  list_items(&list, x, columns, bests, segments, weighing, bound);
   float total;
   if (is_limited) {
     uint64_t cut = find_rank(list, search_for(1, 0, 0, (float)k), columns);
