@@ -12,6 +12,8 @@ import pytest
 from opencl_devices import DEVICES, runtime_of
 
 import perfxapi as px
+from perfxapi import policy
+from perfxapi.backend import REGISTRY
 from perfxapi.errors import DeviceLostError, DeviceUnavailableError, FallbackWarning
 from perfxlm import LLM, SamplingParams
 
@@ -62,7 +64,6 @@ def test_a_request_is_completed_wherever_the_device_vanishes(
     total = driver.count - before
     places = np.unique(np.linspace(1, total, PLACES // len(DEVICES)).astype(int))
     for place in places.tolist():
-        px.clear_explanation() if hasattr(px, "clear_explanation") else None
         driver.at = driver.count + place
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -87,14 +88,5 @@ def test_with_error_a_loss_raises(vanishing: tuple[str, Vanishing], tiny_model: 
 
 def restore(device: str) -> None:
     """As in a new process: the device answers, and its loss has not been told of."""
-    from perfxapi import policy
-    from perfxapi.backend import REGISTRY
-
-    REGISTRY.restore(
-        px.get_device(
-            device,
-        )
-        if False
-        else next(d for d in px.all_devices() if str(d) == device)
-    )
+    REGISTRY.restore(next(known for known in px.all_devices() if str(known) == device))
     policy._warned.clear()
