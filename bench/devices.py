@@ -113,9 +113,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     arguments = parser.parse_args()
-    load = benchmark.BenchmarkLoad(
-        prompt_tokens=arguments.prompt_tokens, gen_tokens=arguments.gen_tokens, repeats=1, with_full_logits=False
-    )
+    load = benchmark.BenchmarkLoad(arguments.prompt_tokens, arguments.gen_tokens, repeats=1, with_full_logits=False)
     results = measure(arguments.model, arguments.devices or usable_devices(), load, arguments.repeats)
     if arguments.write:
         PAGE.write_text(page(results, load), encoding="utf-8")

@@ -13,7 +13,7 @@ from stepper import Stepper
 
 import perfxapi as px
 from perfxapi.errors import FallbackWarning
-from perfxlm import LLM, SamplingParams, evaluation
+from perfxlm import LLM, SamplingParams, TokensPrompt, evaluation
 from perfxlm.layers.base import ModelOptions
 from perfxlm.layers.decoder import Decoder
 from perfxlm.weights.loader import open_model
@@ -130,8 +130,9 @@ def test_without_one_op_the_step_is_completed_and_the_bytes_are_named(
     assert moved or op in ("multi_linear", "gated_linear", "norm_add_rms_norm", "norm_rope", "rms_norm", "linear")
 
 
-def test_a_removed_op_is_warned_of_once(model: Decoder, device: str, set_setting: Callable[[str, str], None]) -> None:
+def test_a_removed_op_is_warned_of_once(gemma_path: Path, device: str, set_setting: Callable[[str, str], None]) -> None:
     set_setting("DISABLE_KERNELS", "opencl:paged_attention")
     with pytest.warns(FallbackWarning, match="opencl:paged_attention is disabled") as told:
-        logits_of(model, device)
+        llm = LLM(gemma_path, device=device, max_model_len=64, skip_tokenizer_init=True)
+        llm.generate(TokensPrompt(prompt_token_ids=PROMPT.tolist()), SamplingParams(max_tokens=3), use_tqdm=False)
     assert len(told) == 1
