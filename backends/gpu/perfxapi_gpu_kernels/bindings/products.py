@@ -9,7 +9,7 @@ import numpy as np
 
 from perfxapi.backend import OpCall
 from perfxapi.memory import View
-from perfxapi.quantization.products import ACTIVATION_LEVELS
+from perfxapi.quantization.products import ACTIVATION_BLOCK, ACTIVATION_LEVELS
 from perfxapi_gpu_kernels.driver import Properties, Region
 from perfxapi_gpu_kernels.launches import Launch, Request
 from perfxapi_gpu_kernels.packing import FORMATS, pack, padded_columns
@@ -157,13 +157,15 @@ def _preparation(request: Request, rounded: Region, sums: Region) -> Launch:
     """The launch that rounds the activations and sums them."""
     x = request.call.inputs[0]
     tokens, columns = (int(size) for size in x.shape)
-    padded, group = padded_columns(columns), 16 if request.properties.is_processor else 64
+    padded, on_vectors = padded_columns(columns), request.properties.is_processor
     levels = ACTIVATION_LEVELS.get(request.call.attributes["activation_format"], 0)
+    blocks = tokens * padded // ACTIVATION_BLOCK
+    group = 4 if on_vectors else 8
     return Launch(
-        program("linear_activations", GROUP=group, LEVELS=levels, SUM_COLUMNS=_SUM_COLUMNS),
+        program("linear_activations", GROUP=group, LEVELS=levels, WIDTH=16 if on_vectors else 1),
         "prepare_activations",
-        (-(-tokens * padded // 32 // group), 1, 1),
-        (group, 1, 1),
+        (-(-blocks // group), 1, 1),
+        (1, 1, 1) if on_vectors else (ACTIVATION_BLOCK, group, 1),
         (x, rounded, sums, np.int32(tokens), np.int32(columns), np.int32(padded), *_element_strides(x)),
     )
 
