@@ -134,5 +134,6 @@ def test_a_removed_op_is_warned_of_once(gemma_path: Path, device: str, set_setti
     set_setting("DISABLE_KERNELS", "opencl:paged_attention")
     with pytest.warns(FallbackWarning, match="opencl:paged_attention is disabled") as told:
         llm = LLM(gemma_path, device=device, max_model_len=64, skip_tokenizer_init=True)
-        llm.generate(TokensPrompt(prompt_token_ids=PROMPT.tolist()), SamplingParams(max_tokens=3), use_tqdm=False)
+        params = SamplingParams(max_tokens=3, detokenize=False)
+        llm.generate(TokensPrompt(prompt_token_ids=PROMPT.tolist()), params, use_tqdm=False)
     assert len(told) == 1
