@@ -9,7 +9,7 @@ import numpy as np
 from perfxapi.backend import OpCall
 from perfxapi.dtypes import DType, dtype_of, result_type
 from perfxapi.memory import View
-from perfxapi_gpu_kernels.bindings.walking import check_walkable, grid, walk_of
+from perfxapi_gpu_kernels.bindings.walking import check_walkable, grid, vector_width, walk_of
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Launch, Request, bind_op
 from perfxapi_gpu_kernels.sources import program
@@ -59,7 +59,9 @@ def launch_elementwise(
     if 0 in out.shape:
         return []
     walk = walk_of(out.shape, out, *inputs)
-    groups, local, tiles = grid(walk, properties)
+    taken = [dtypes.get(letter, view.dtype.name) for letter, view in zip("ABC", inputs, strict=False)]
+    width = vector_width(properties, *taken) if out.dtype.name in ("float32", "bool") else 1
+    groups, local, tiles = grid(walk, properties, width)
     steps = walk.steps if compute in _SPECIALIZED else walk.plain_steps
     checked = function == "pow" and inputs[1].dtype.kind == "int"
     defines: dict[str, Any] = {"RESULT": out.dtype.name, "OUT_STEP": steps[0]}
@@ -70,6 +72,7 @@ def launch_elementwise(
         "OPERANDS": len(inputs),
         "COMPUTE": compute,
         "CHECKED": int(checked),
+        "WIDTH": width,
         **dtypes,
     }
     arguments = (walk.structure, np.int64(walk.columns), np.int32(walk.rows), np.int32(tiles))

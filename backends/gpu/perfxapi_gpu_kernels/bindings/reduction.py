@@ -10,12 +10,12 @@ from perfxapi.backend import OpCall
 from perfxapi.dtypes import dtype_of
 from perfxapi_gpu_kernels.bindings.elementwise import check_computable, computed_in
 from perfxapi_gpu_kernels.bindings.lines import Lines, lines_of
-from perfxapi_gpu_kernels.bindings.walking import check_walkable, grid, merged
+from perfxapi_gpu_kernels.bindings.walking import check_walkable, grid, line_group, merged, vector_width
 from perfxapi_gpu_kernels.driver import Properties, Region
 from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op
 from perfxapi_gpu_kernels.sources import program
 
-_CHUNK = 4096
+_CHUNK, _LANES = 4096, 16
 _FUNCTIONS = {
     "sum": ("apply_add", "0"),
     "prod": ("apply_multiply", "1"),
@@ -87,15 +87,22 @@ def _lines_of_parts(count: int, chunks: int) -> Lines:
 def _pass(properties: Properties, lines: Lines, out: Argument, source: Argument, defines: dict[str, Any]) -> Launch:
     """Lines of elements become lines of the results of their chunks."""
     length, chunks = lines.length, num_chunks(lines.length, _CHUNK)
-    height = 1 if properties.is_processor else max(1, min(256, properties.max_group_size) // 16)
     kept_step = 1 if lines.kept.strides[1][0] == 1 else -1
     step = 1 if len(lines.along.sizes) == 1 and lines.along.strides[1][0] == 1 else -1
-    made = program("reduce", **defines, HEIGHT=height, A_STEP=step, KEPT_STEP=kept_step)
+    width = vector_width(properties, *(defines[name] for name in ("A", "COMPUTE", "RESULT")))
+    if lines.are_columns and (kept_step != 1 or lines.kept.columns < width):
+        width = 1
+    height = max(1, min(256, properties.max_group_size) // _LANES)
+    defines = {**defines, "LANES": _LANES, "HEIGHT": height, "WIDTH": width}
+    made = program("reduce", **defines, A_STEP=step, KEPT_STEP=kept_step)
     walks = (out, source, lines.kept.structure, lines.along.structure)
-    if not lines.are_columns:
-        groups = -(-lines.num_lines * chunks // height)
-        numbers = (np.int32(lines.num_lines), np.int32(length), np.int32(chunks))
-        return Launch(made, "reduce_rows", (groups, 1, 1), (16, height, 1), (*walks, *numbers))
-    (groups, _, _), local, tiles = grid(lines.kept, properties)
-    sizes = (lines.kept.columns, lines.kept.rows, tiles, length, chunks)
-    return Launch(made, "reduce_columns", (groups * chunks, 1, 1), local, (*walks, *(np.int32(n) for n in sizes)))
+    if lines.are_columns:
+        (groups, _, _), local, tiles = grid(lines.kept, properties, width)
+        sizes = (lines.kept.columns, lines.kept.rows, tiles, length, chunks)
+        return Launch(made, "reduce_columns", (groups * chunks, 1, 1), local, (*walks, *(np.int32(n) for n in sizes)))
+    numbers = (np.int32(lines.num_lines), np.int32(length), np.int32(chunks))
+    if width > 1:
+        groups, size = line_group(lines.num_lines * chunks, properties)
+        return Launch(made, "reduce_rows", (groups, 1, 1), (size, 1, 1), (*walks, *numbers))
+    groups = -(-lines.num_lines * chunks // height)
+    return Launch(made, "reduce_rows", (groups, 1, 1), (_LANES, height, 1), (*walks, *numbers))

@@ -17,6 +17,8 @@ from perfxapi_gpu_kernels.driver import Size as Extent
 
 MAX_NDIM = 6
 """Axes of an operand (`MAX_NDIM` of walk.h)."""
+VECTOR_WIDTH = 16
+"""Numbers in a vector of a processor."""
 _MAX_WALKED = 4
 _MAX_COUNT = 1 << 31
 _WALK = np.dtype(
@@ -112,16 +114,23 @@ def merged(sizes: tuple[int, ...], strides: tuple[Strides, ...]) -> Walk:
     return Walk(tuple(size for size, _ in kept), tuple(zip(*(steps for _, steps in kept), strict=True)))
 
 
-def grid(walk: Walk, properties: Properties) -> tuple[Extent, Extent, int]:
-    """Work-groups, their size, and how many stand side by side along a row (`tiles`).
+def vector_width(properties: Properties, *dtypes: str) -> int:
+    """Neighbors that a work-item has (WIDTH of numbers.h), where these are the dtypes that are computed with."""
+    is_wide = properties.is_processor and properties.dialect == "opencl" and set(dtypes) == {"float32"}
+    return VECTOR_WIDTH if is_wide else 1
+
+
+def grid(walk: Walk, properties: Properties, width: int = 1) -> tuple[Extent, Extent, int]:
+    """Work-groups, their size, and how many stand side by side along a row (`tiles`), for work-items of some width.
 
     There are but two sizes: some compilers make a kernel anew for each.
     """
-    most = min(256, properties.max_group_size)
-    width = most if walk.columns > 32 or walk.rows == 1 else 16
-    height = most // width
-    tiles = -(-walk.columns // width)
-    return (tiles * -(-walk.rows // height), 1, 1), (width, height, 1), tiles
+    most = min(64 if width > 1 else 256, properties.max_group_size)
+    items = -(-walk.columns // width)
+    across = most if items > 32 or walk.rows == 1 else 16 if width == 1 else 1
+    down = most // across
+    tiles = -(-items // across)
+    return (tiles * -(-walk.rows // down), 1, 1), (across, down, 1), tiles
 
 
 def line_group(count: int, properties: Properties) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 /* Functions of numbers of the dtype COMPUTE, named apply_*. */
 
 #include "elements.h"
+#include "numbers.h"
 #if IS_COPY
 DEVICE number apply_copy(number a) { return a; }
 #elif IS_REAL

@@ -7,18 +7,6 @@
 #include "functions.h"
 #include "walk.h"
 
-#if WIDTH == 1
-typedef number numbers;
-#define REPEATED(value) (value)
-#define LOAD_NUMBERS(pointer) (*(pointer))
-#define STORE_NUMBERS(values, pointer) (*(pointer) = (values))
-#else /* float32, in OpenCL alone */
-#define numbers PERFX_JOIN(float, WIDTH)
-#define REPEATED(value) ((numbers)(value))
-#define LOAD_NUMBERS(pointer) PERFX_JOIN(vload, WIDTH)(0, pointer)
-#define STORE_NUMBERS(values, pointer) PERFX_JOIN(vstore, WIDTH)(values, 0, pointer)
-#endif
-
 #if IS_REAL
 #define MULTIPLY_ADD(a, b, sum) fma(a, b, sum)
 #else
@@ -53,7 +41,7 @@ matmul(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), CONST_OPERAN
 
   numbers sums[ITEM_ROWS][ITEM_COLUMNS];
   for (int i = 0; i < ITEM_ROWS; i++)
-    for (int j = 0; j < ITEM_COLUMNS; j++) sums[i][j] = REPEATED((number)0);
+    for (int j = 0; j < ITEM_COLUMNS; j++) sums[i][j] = 0;
   for (int first = 0; first < sizes.inner; first += DEPTH) {
     int depth = min(sizes.inner - first, DEPTH);
     /* neighbors in memory go to neighboring work-items; what is past an edge is 0 */
@@ -73,7 +61,7 @@ matmul(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), CONST_OPERAN
       for (int j = 0; j < ITEM_COLUMNS; j++)
         factors[j] = LOAD_NUMBERS(b_tile + k * TILE_COLUMNS + (j * GROUP_COLUMNS + x) * WIDTH);
       for (int i = 0; i < ITEM_ROWS; i++) {
-        numbers factor = REPEATED(a_tile[(i * GROUP_ROWS + y) * DEPTH + k]);
+        numbers factor = a_tile[(i * GROUP_ROWS + y) * DEPTH + k];
         for (int j = 0; j < ITEM_COLUMNS; j++) sums[i][j] = MULTIPLY_ADD(factor, factors[j], sums[i][j]);
       }
     }

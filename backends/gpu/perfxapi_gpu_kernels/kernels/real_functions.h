@@ -1,70 +1,71 @@
-/* Functions of floating-point numbers, as NumPy has them where C says something else or nothing. */
+/* Functions of floating-point numbers, as NumPy has them where C says something else or nothing. They hold for vectors
+ * too (numbers.h): what is chosen is chosen by ?:, lane by lane. */
 
-DEVICE number apply_copy(number a) { return a; }
-DEVICE number apply_abs(number a) { return fabs(a); }
-DEVICE number apply_acos(number a) { return acos(a); }
-DEVICE number apply_acosh(number a) { return acosh(a); }
-DEVICE number apply_asin(number a) { return asin(a); }
-DEVICE number apply_asinh(number a) { return asinh(a); }
-DEVICE number apply_atan(number a) { return atan(a); }
-DEVICE number apply_atanh(number a) { return atanh(a); }
-DEVICE number apply_ceil(number a) { return ceil(a); }
-DEVICE number apply_cos(number a) { return cos(a); }
-DEVICE number apply_cosh(number a) { return cosh(a); }
-DEVICE number apply_exp(number a) { return exp(a); }
-DEVICE number apply_expm1(number a) { return expm1(a); }
-DEVICE number apply_floor(number a) { return floor(a); }
-DEVICE number apply_log(number a) { return log(a); }
-DEVICE number apply_log10(number a) { return log10(a); }
-DEVICE number apply_log1p(number a) { return log1p(a); }
-DEVICE number apply_log2(number a) { return log2(a); }
-DEVICE number apply_round(number a) { return rint(a); }
-DEVICE number apply_sign(number a) { return a > 0 ? (number)1 : a < 0 ? (number)-1 : a == 0 ? (number)0 : a; }
-DEVICE number apply_sin(number a) { return sin(a); }
-DEVICE number apply_sinh(number a) { return sinh(a); }
-DEVICE number apply_sqrt(number a) { return sqrt(a); }
-DEVICE number apply_tan(number a) { return tan(a); }
-DEVICE number apply_tanh(number a) { return tanh(a); }
-DEVICE number apply_trunc(number a) { return trunc(a); }
+DEVICE numbers apply_copy(numbers a) { return a; }
+DEVICE numbers apply_abs(numbers a) { return fabs(a); }
+DEVICE numbers apply_acos(numbers a) { return acos(a); }
+DEVICE numbers apply_acosh(numbers a) { return acosh(a); }
+DEVICE numbers apply_asin(numbers a) { return asin(a); }
+DEVICE numbers apply_asinh(numbers a) { return asinh(a); }
+DEVICE numbers apply_atan(numbers a) { return atan(a); }
+DEVICE numbers apply_atanh(numbers a) { return atanh(a); }
+DEVICE numbers apply_ceil(numbers a) { return ceil(a); }
+DEVICE numbers apply_cos(numbers a) { return cos(a); }
+DEVICE numbers apply_cosh(numbers a) { return cosh(a); }
+DEVICE numbers apply_exp(numbers a) { return exp(a); }
+DEVICE numbers apply_expm1(numbers a) { return expm1(a); }
+DEVICE numbers apply_floor(numbers a) { return floor(a); }
+DEVICE numbers apply_log(numbers a) { return log(a); }
+DEVICE numbers apply_log10(numbers a) { return log10(a); }
+DEVICE numbers apply_log1p(numbers a) { return log1p(a); }
+DEVICE numbers apply_log2(numbers a) { return log2(a); }
+DEVICE numbers apply_round(numbers a) { return rint(a); }
+DEVICE numbers apply_sign(numbers a) { return a > 0 ? (numbers)1 : a < 0 ? (numbers)(-1) : a; }
+DEVICE numbers apply_sin(numbers a) { return sin(a); }
+DEVICE numbers apply_sinh(numbers a) { return sinh(a); }
+DEVICE numbers apply_sqrt(numbers a) { return sqrt(a); }
+DEVICE numbers apply_tan(numbers a) { return tan(a); }
+DEVICE numbers apply_tanh(numbers a) { return tanh(a); }
+DEVICE numbers apply_trunc(numbers a) { return trunc(a); }
 
-DEVICE number apply_add(number a, number b) { return a + b; }
-DEVICE number apply_subtract(number a, number b) { return a - b; }
-DEVICE number apply_multiply(number a, number b) { return a * b; }
-DEVICE number apply_divide(number a, number b) { return a / b; }
-DEVICE number apply_atan2(number a, number b) { return atan2(a, b); }
-DEVICE number apply_copysign(number a, number b) { return copysign(a, b); }
-DEVICE number apply_hypot(number a, number b) { return hypot(a, b); }
-DEVICE number apply_nextafter(number a, number b) { return nextafter(a, b); }
-DEVICE number apply_pow(number a, number b) { return pow(a, b); }
-DEVICE int apply_equal(number a, number b) { return a == b; }
-DEVICE int apply_less(number a, number b) { return a < b; }
-DEVICE int apply_less_equal(number a, number b) { return a <= b; }
+DEVICE numbers apply_add(numbers a, numbers b) { return a + b; }
+DEVICE numbers apply_subtract(numbers a, numbers b) { return a - b; }
+DEVICE numbers apply_multiply(numbers a, numbers b) { return a * b; }
+DEVICE numbers apply_divide(numbers a, numbers b) { return a / b; }
+DEVICE numbers apply_atan2(numbers a, numbers b) { return atan2(a, b); }
+DEVICE numbers apply_copysign(numbers a, numbers b) { return copysign(a, b); }
+DEVICE numbers apply_hypot(numbers a, numbers b) { return hypot(a, b); }
+DEVICE numbers apply_nextafter(numbers a, numbers b) { return nextafter(a, b); }
+DEVICE numbers apply_pow(numbers a, numbers b) { return pow(a, b); }
+DEVICE truths apply_equal(numbers a, numbers b) { return a == b; }
+DEVICE truths apply_less(numbers a, numbers b) { return a < b; }
+DEVICE truths apply_less_equal(numbers a, numbers b) { return a <= b; }
 
 /* NaN in either operand is the result. */
-DEVICE number apply_maximum(number a, number b) { return a >= b || a != a ? a : b; }
-DEVICE number apply_minimum(number a, number b) { return a <= b || a != a ? a : b; }
+DEVICE numbers apply_maximum(numbers a, numbers b) { return a >= b || a != a ? a : b; }
+DEVICE numbers apply_minimum(numbers a, numbers b) { return a <= b || a != a ? a : b; }
 
 /* The remainder has the sign of the divisor, also where it is 0. */
-DEVICE number apply_remainder(number a, number b) {
-  number rest = fmod(a, b);
-  if (rest == 0) return copysign((number)0, b);
-  return (rest < 0) != (b < 0) ? rest + b : rest;
+DEVICE numbers apply_remainder(numbers a, numbers b) {
+  numbers rest = fmod(a, b);
+  numbers turned = (rest < 0) != (b < 0) ? rest + b : rest;
+  return rest == 0 ? copysign((numbers)0, b) : turned;
 }
 
 /* Where one operand is infinite or the divisor is 0, the quotient itself. */
-DEVICE number apply_floor_divide(number a, number b) {
-  if (b == 0 || (isinf(a) && !isinf(b) && b == b) || (isinf(b) && !isinf(a) && a == a)) return a / b;
-  number rest = fmod(a, b);
-  number quotient = (a - rest) / b;
-  if (rest != 0 && (rest < 0) != (b < 0)) quotient -= 1;
-  if (quotient == 0) return copysign((number)0, a / b);
-  number whole = floor(quotient);
-  return quotient - whole > (number)0.5f ? whole + 1 : whole;
+DEVICE numbers apply_floor_divide(numbers a, numbers b) {
+  numbers infinite = (numbers)AS_FLOAT(0x7f800000u), exact = a / b;
+  truths is_exact = (b == 0) || ((fabs(a) == infinite) != (fabs(b) == infinite) && a == a && b == b);
+  numbers rest = fmod(a, b);
+  numbers quotient = (a - rest) / b;
+  quotient = rest != 0 && (rest < 0) != (b < 0) ? quotient - 1 : quotient;
+  numbers whole = floor(quotient);
+  whole = quotient - whole > (numbers)0.5f ? whole + 1 : whole;
+  return is_exact ? exact : quotient == 0 ? copysign((numbers)0, exact) : whole;
 }
 
-DEVICE number apply_logaddexp(number a, number b) {
-  if (a == b) return a + (number)0.693147180559945309f;
-  number apart = a - b;
-  if (apart > 0) return a + log1p(exp(-apart));
-  return apart <= 0 ? b + log1p(exp(apart)) : apart;
+DEVICE numbers apply_logaddexp(numbers a, numbers b) {
+  numbers apart = a - b;
+  numbers sum = (apart > 0 ? a : b) + log1p(exp(-fabs(apart)));
+  return a == b ? a + (numbers)0.693147180559945309f : apart == apart ? sum : apart;
 }
