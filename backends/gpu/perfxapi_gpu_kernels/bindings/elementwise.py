@@ -9,7 +9,7 @@ import numpy as np
 from perfxapi.backend import OpCall
 from perfxapi.dtypes import DType, dtype_of, result_type
 from perfxapi.memory import View
-from perfxapi_gpu_kernels.bindings.walking import check_walkable, grid, vector_width, walk_of
+from perfxapi_gpu_kernels.bindings.walking import Walk, check_walkable, grid, in_large_blocks, vector_width, walk_of
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Launch, Request, bind_op
 from perfxapi_gpu_kernels.sources import program
@@ -20,12 +20,15 @@ _REAL_FUNCTIONS = (
     *("atan2", "copysign", "divide", "hypot", "logaddexp"),
 )
 _WHOLE_FUNCTIONS = ("bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor")
+_COMPARISONS = ("equal", "less", "less_equal")
 _FUNCTIONS = (
     *("abs", "sign", "add", "subtract", "multiply", "floor_divide", "remainder", "pow", "maximum", "minimum"),
-    *("equal", "less", "less_equal"),
+    *_COMPARISONS,
 )
 _MIXED = {"float16": "float32", "bfloat16": "float32"}
 _NARROW = {"bool", "int8", "int16", "uint8", "uint16"}
+_TILE, _TILE_HEIGHT = 32, 8
+"""A tile that is transposed has so many columns and rows; as many columns and fewer rows of work-items share it."""
 _SPECIALIZED = ("float32", "copy4")
 """What has programs of its own for numbers beside rows."""
 
@@ -60,7 +63,8 @@ def launch_elementwise(
         return []
     walk = walk_of(out.shape, out, *inputs)
     taken = [dtypes.get(letter, view.dtype.name) for letter, view in zip("ABC", inputs, strict=False)]
-    width = vector_width(properties, *taken) if out.dtype.name in ("float32", "bool") else 1
+    fits = out.dtype.name == ("bool" if function in _COMPARISONS else "float32")
+    width = vector_width(properties, *taken) if fits else 1
     groups, local, tiles = grid(walk, properties, width)
     steps = walk.steps if compute in _SPECIALIZED else walk.plain_steps
     checked = function == "pow" and inputs[1].dtype.kind == "int"
@@ -82,8 +86,41 @@ def launch_elementwise(
 
 def launch_copy(properties: Properties, out: View, source: View) -> list[Launch]:
     """`out[...] = source`, of one dtype."""
-    kind = copied_as(out.dtype)
-    return launch_elementwise(properties, out, (source,), "copy", kind, RESULT=kind, A=kind)
+    if 0 in out.shape:
+        return []
+    walk, itemsize = in_large_blocks(walk_of(out.shape, out, source), out, source)
+    across = _transposed_axis(walk)
+    if across and itemsize < 16:
+        return [_transposition(walk, across, itemsize, out, source)]
+    groups, local, tiles = grid(walk, properties)
+    kind, (out_step, step) = f"copy{itemsize}", walk.steps
+    defines: dict[str, Any] = {"RESULT": kind, "A": kind, "COMPUTE": kind, "OUT_STEP": out_step, "A_STEP": step}
+    made = program("elementwise", FUNCTION="apply_copy", OPERANDS=1, CHECKED=0, WIDTH=1, **defines)
+    arguments = (out, source, walk.structure, np.int64(walk.columns), np.int32(walk.rows), np.int32(tiles))
+    return [Launch(made, "elementwise", groups, local, arguments)]
+
+
+def _transposed_axis(walk: Walk) -> int | None:
+    """The axis along which the source is contiguous, where the result is along another and both are long."""
+    target, source = walk.strides
+    if target[0] != 1 or walk.columns < _TILE or 1 not in source[1:]:
+        return None
+    axis = source.index(1, 1)
+    return axis if walk.sizes[axis] >= _TILE else None
+
+
+def _transposition(walk: Walk, axis: int, itemsize: int, out: View, source: View) -> Launch:
+    """A copy by way of tiles in local memory, so that reading and writing are both along memory."""
+    order = [0, axis, *(other for other in range(1, len(walk.sizes)) if other != axis)]
+    turned = Walk(
+        tuple(walk.sizes[place] for place in order),
+        tuple(tuple(strides[place] for place in order) for strides in walk.strides),
+    )
+    columns, rows = (-(-turned.sizes[place] // _TILE) for place in (0, 1))
+    others = turned.rows // turned.sizes[1]
+    made = program("transpose", KIND=f"copy{itemsize}", COMPUTE=f"copy{itemsize}", TILE=_TILE, TILE_HEIGHT=_TILE_HEIGHT)
+    arguments = (out, source, turned.structure, np.int32(columns), np.int32(rows))
+    return Launch(made, "transpose", (columns * rows * others, 1, 1), (_TILE, _TILE_HEIGHT, 1), arguments)
 
 
 def _common_dtype(call: OpCall) -> DType:

@@ -11,6 +11,7 @@ from perfxapi_gpu_kernels.bindings.walking import (
     check_walkable,
     element_strides,
     grid,
+    in_large_blocks,
     line_group,
     merged,
 )
@@ -47,13 +48,16 @@ def _gather(request: Request, axis: int, x_strides: Strides, index_strides: tupl
         return []
     shape = tuple(int(size) for size in out.shape)
     walk = merged(shape, (element_strides(out, shape), x_strides, sum(index_strides, ())))
+    size, stride, itemsize = int(x.shape[axis]), int(x.strides[axis]), x.dtype.itemsize
+    if stride % 16 == 0:
+        walk, itemsize = in_large_blocks(walk, out, x)
     groups, local, tiles = grid(walk, request.properties)
     out_step, x_step, index_step = walk.steps
-    kind = copied_as(x.dtype)
+    kind = f"copy{itemsize}"
     steps = {"OUT_STEP": out_step, "X_STEP": x_step, "INDEX_STEP": index_step}
     made = program("gather", KIND=kind, COMPUTE=kind, INDEX=indices.dtype.name, **steps)
     numbers = (np.int64(walk.columns), np.int32(walk.rows), np.int32(tiles))
-    along = (np.int64(int(x.shape[axis])), np.int64(int(x.strides[axis]) // x.dtype.itemsize))
+    along = (np.int64(size), np.int64(stride // itemsize))
     arguments = (out, x, indices, walk.structure, *numbers, *along)
     return [Launch(made, "gather", groups, local, arguments, checks=True)]
 

@@ -8,7 +8,7 @@ from perfxapi.backend import OpCall
 from perfxapi_gpu_kernels.bindings.elementwise import computed_in
 from perfxapi_gpu_kernels.bindings.lines import lines_of
 from perfxapi_gpu_kernels.bindings.reduction import check_lines, num_chunks
-from perfxapi_gpu_kernels.bindings.walking import line_group
+from perfxapi_gpu_kernels.bindings.walking import line_group, vector_width
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op
 from perfxapi_gpu_kernels.sources import Program, program
@@ -23,12 +23,11 @@ def _workspace(call: OpCall, properties: Properties) -> int:
     return 4 * lines.num_lines * chunks if chunks > 1 else 0
 
 
-def _program(call: OpCall, height: int, result: str) -> Program:
+def _program(call: OpCall, width: int, height: int, result: str) -> Program:
     dtype = call.inputs[0].dtype
     defines: dict[str, str | int] = {"A": dtype.name, "COMPUTE": computed_in(dtype), "RESULT": result}
-    return program(
-        "position", CHUNK=_CHUNK, LANES=_LANES, HEIGHT=height, **defines, **{"IS_BEYOND(a, b)": _BEYOND[call.op]}
-    )
+    defines |= {"WIDTH": width, "LANES": _LANES, "HEIGHT": height, "IS_BEYOND(a, b)": _BEYOND[call.op]}
+    return program("position", CHUNK=_CHUNK, **defines)
 
 
 @bind_op("argmax", "argmin", accepts=check_lines, workspace=_workspace)
@@ -39,8 +38,9 @@ def _position(request: Request) -> list[Launch]:
     if not lines.num_lines:
         return []
     chunks = num_chunks(lines.length, _CHUNK)
-    height = 1 if properties.is_processor else max(1, min(256, properties.max_group_size) // _LANES)
-    made = _program(call, height, "int32" if chunks > 1 else "int64")
+    width = 1 if lines.are_columns else vector_width(properties, x.dtype.name)
+    height = max(1, min(256, properties.max_group_size) // _LANES)
+    made = _program(call, width, height, "int32" if chunks > 1 else "int64")
     found: Argument = request.workspace if chunks > 1 and request.workspace is not None else out
     stride = np.int64(lines.along.strides[1][0])
     sizes = (np.int32(lines.num_lines), np.int32(lines.length), np.int32(chunks), stride)
@@ -48,6 +48,9 @@ def _position(request: Request) -> list[Launch]:
     if lines.are_columns:
         count, size = line_group(lines.num_lines, properties)
         launches = [Launch(made, "position_columns", (count * chunks, 1, 1), (size, 1, 1), arguments)]
+    elif width > 1:
+        count, size = line_group(lines.num_lines * chunks, properties)
+        launches = [Launch(made, "position_rows", (count, 1, 1), (size, 1, 1), arguments)]
     else:
         count = -(-lines.num_lines * chunks // height)
         launches = [Launch(made, "position_rows", (count, 1, 1), (_LANES, height, 1), arguments)]

@@ -97,7 +97,8 @@ def _pass(properties: Properties, lines: Lines, out: Argument, source: Argument,
     made = program("reduce", **defines, A_STEP=step, KEPT_STEP=kept_step)
     walks = (out, source, lines.kept.structure, lines.along.structure)
     if lines.are_columns:
-        (groups, _, _), local, tiles = grid(lines.kept, properties, width)
+        most = 16 if width > 1 else 256  # the chunks of a line take long enough
+        (groups, _, _), local, tiles = grid(lines.kept, properties, width, most)
         sizes = (lines.kept.columns, lines.kept.rows, tiles, length, chunks)
         return Launch(made, "reduce_columns", (groups * chunks, 1, 1), local, (*walks, *(np.int32(n) for n in sizes)))
     numbers = (np.int32(lines.num_lines), np.int32(length), np.int32(chunks))

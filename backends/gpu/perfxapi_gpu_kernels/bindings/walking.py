@@ -61,6 +61,18 @@ class Walk(NamedTuple):
         """The same for programs of which there are few: all 1 or all -1."""
         return self.steps if set(self.steps) == {1} else (-1,) * len(self.strides)
 
+    def in_blocks(self, count: int, moved: int) -> Walk | None:
+        """The walk with `count` neighbors along rows as one element of the first `moved` operands; None where these
+        have no such neighbors, or the others are not the same all along a row.
+        """
+        targets, others = self.strides[:moved], self.strides[moved:]
+        sizes = [self.columns, *(stride for strides in targets for stride in strides[1:])]
+        is_one = all(strides[0] == 1 for strides in targets) and all(strides[0] == 0 for strides in others)
+        if not is_one or any(size % count for size in sizes):
+            return None
+        blocks = tuple((1, *(stride // count for stride in strides[1:])) for strides in targets)
+        return Walk((self.columns // count, *self.sizes[1:]), (*blocks, *others))
+
     @property
     def structure(self) -> bytes:
         """`Walk` of walk.h."""
@@ -114,18 +126,29 @@ def merged(sizes: tuple[int, ...], strides: tuple[Strides, ...]) -> Walk:
     return Walk(tuple(size for size, _ in kept), tuple(zip(*(steps for _, steps in kept), strict=True)))
 
 
+def in_large_blocks(walk: Walk, *views: View) -> tuple[Walk, int]:
+    """A walk by elements of 16 bytes, where the views, its first operands, have so many side by side, and the bytes of
+    an element.
+    """
+    itemsize = views[0].dtype.itemsize
+    is_aligned = not any(view.offset % 16 for view in views)
+    blocks = walk.in_blocks(16 // itemsize, len(views)) if is_aligned and itemsize < 16 else None
+    return (walk, itemsize) if blocks is None else (blocks, 16)
+
+
 def vector_width(properties: Properties, *dtypes: str) -> int:
     """Neighbors that a work-item has (WIDTH of numbers.h), where these are the dtypes that are computed with."""
     is_wide = properties.is_processor and properties.dialect == "opencl" and set(dtypes) == {"float32"}
     return VECTOR_WIDTH if is_wide else 1
 
 
-def grid(walk: Walk, properties: Properties, width: int = 1) -> tuple[Extent, Extent, int]:
+def grid(walk: Walk, properties: Properties, width: int = 1, most: int = 256) -> tuple[Extent, Extent, int]:
     """Work-groups, their size, and how many stand side by side along a row (`tiles`), for work-items of some width.
 
-    There are but two sizes: some compilers make a kernel anew for each.
+    A group has `most` work-items, fewer where they are wide. There are but two sizes for each: some compilers make a
+    kernel anew for every size.
     """
-    most = min(64 if width > 1 else 256, properties.max_group_size)
+    most = min(most // 4 if width > 1 else most, properties.max_group_size)
     items = -(-walk.columns // width)
     across = most if items > 32 or walk.rows == 1 else 16 if width == 1 else 1
     down = most // across

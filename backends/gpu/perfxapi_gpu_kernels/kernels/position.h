@@ -12,6 +12,41 @@ DEVICE int is_better(number a, int a_index, number b, int b_index) {
   return a_index < b_index && !IS_BEYOND(b, a) && (a == a) == (b == b);
 }
 
+#if WIDTH == LANES
+/* The lanes are one vector: a work-item has a chunk. */
+KERNEL position_rows(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(float, a), Walk kept, int lines, int length,
+                     int chunks, int64_t stride) {
+  OPEN(STORAGE(RESULT), out);
+  OPEN_CONST(float, a);
+  int unit = GROUP_ID(0) * LOCAL_SIZE(0) + LOCAL_ID(0), line = unit / chunks, first = unit % chunks * CHUNK;
+  if (line >= lines) return;
+  int last = min(first + CHUNK, length);
+  a += place_of(&kept, 1, 0, line);
+  numbers best = read_numbers(a + first * stride, stride, min(last - first, LANES));
+  truths steps = 0;
+  for (int step = 1; step <= (last - first) / LANES - 1; step++) {
+    numbers other = read_numbers(a + (first + step * LANES) * stride, stride, LANES);
+    truths better = IS_BEYOND(other, best) || (best == best && other != other);
+    best = better ? other : best;
+    steps = better ? step : steps;
+  }
+  float values[LANES];
+  int places[LANES], found = 0;
+  STORE_NUMBERS(best, values);
+  PERFX_JOIN(vstore, WIDTH)(steps, 0, places);
+  for (int lane = 0; lane < LANES; lane++) places[lane] = first + places[lane] * LANES + lane;
+  for (int lane = 1; lane < min(last - first, LANES); lane++)
+    if (is_better(values[lane], places[lane], values[found], places[found])) found = lane;
+  int place = places[found];
+  number value = values[found];
+  for (int index = max(first + (last - first) / LANES * LANES, first + LANES); index < last; index++)
+    if (is_better(a[index * stride], index, value, place)) {
+      value = a[index * stride];
+      place = index;
+    }
+  STORE(RESULT, place, out, unit);
+}
+#else
 KERNEL_OF(LANES, HEIGHT, 1)
 position_rows(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), Walk kept, int lines, int length, int chunks,
               int64_t stride) {
@@ -48,6 +83,8 @@ position_rows(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), Walk 
   }
   if (lane == 0 && line < lines) STORE(RESULT, places[mine], out, (int64_t)line * chunks + unit % chunks);
 }
+
+#endif
 
 KERNEL position_columns(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), Walk kept, int lines, int length,
                         int chunks, int64_t stride) {
