@@ -45,7 +45,7 @@ from perfxapi.ledger import LEDGER as _LEDGER
 from perfxapi.ledger import Explanation
 from perfxapi.native import include_dir, native_seconds, set_num_threads
 from perfxapi.ops.spec import TensorSpec
-from perfxapi.policy import all_devices, get_device, use_device
+from perfxapi.policy import all_devices, get_device, requested_device, use_device
 from perfxapi.settings import settings
 from perfxapi.standard import *  # noqa: F403  the names of the standard stand in one list, there
 
@@ -116,6 +116,7 @@ __all__ = [
     "q8_0",
     "q8_k",
     "random",
+    "requested_device",
     "reset_explain",
     "set_num_threads",
     "settings",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 
 from perfxapi.tables import text_table
@@ -73,11 +75,22 @@ class Ledger:
 
     def row(self, op: str, device: str, ran_on: str, reason: str = "") -> LedgerRow:
         """The row for these names, made if need be. Callers on a hot path keep it and add to its counts."""
+        if _aside.get():
+            return LedgerRow(op, device, ran_on, 0, 0, reason)
         key = (op, device, ran_on, reason)
         with self._lock:
             if key not in self._rows:
                 self._rows[key] = LedgerRow(op, device, ran_on, 0, 0, reason)
             return self._rows[key]
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is planned within the context is not listed: it is run to be measured."""
+        token = _aside.set(True)
+        try:
+            yield
+        finally:
+            _aside.reset(token)
 
     def tally(self, launches: Mapping[LedgerRow, int]) -> Tally:
         """A tally of runs of which each adds so many launches to rows of this ledger."""
@@ -109,5 +122,6 @@ class Ledger:
                 row.count = row.bytes_moved = 0
 
 
+_aside: ContextVar[bool] = ContextVar("perfxapi_ledger_aside", default=False)
 LEDGER = Ledger()
 """The ledger of this process."""

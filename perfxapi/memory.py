@@ -280,6 +280,13 @@ class Buffer:
             self._allocations = [*(self._allocations or ()), part_of]
         self._valid, self.pointer = {space}, None
 
+    def drop(self, space: str) -> None:
+        """Gives back the memory in a space, where another copy is valid."""
+        if self._valid - {space}:
+            storage = self._storage.pop(space, None)
+            self._valid.discard(space)
+            self._allocations = [one for one in self._allocations or () if one.storage is not storage]
+
     def fetch(self, ranges: Iterable[Range]) -> tuple[Bytes, int]:
         """Host bytes as large as this buffer, only `ranges` filled from its home, and how many bytes were moved."""
         assert_state(self)

@@ -39,6 +39,9 @@ class Settings(BaseModel):
     cpu_variant: str = Field("", description="Instruction set of native kernels (scalar, avx2, ...); empty: the best.")
     spin_us: int = Field(200, ge=0, le=1_000_000, description="Microseconds that idle threads spin before they sleep.")
     tune: bool = Field(True, description="Measure which kernel is quickest where a backend offers several.")
+    tune_seconds: float = Field(
+        10.0, ge=0, description="Seconds that a process may measure what nodes of plans take on several devices."
+    )
     tuning_file: str = Field("", description="File of measured choices; empty: one in the user's cache folder.")
     kernel_folder: str = Field("", description="Folder of compiled custom kernels; empty: one in the user's cache.")
     affinity: Numbers = Field((), description="Processor of each pool thread, comma-separated; empty: no affinity.")

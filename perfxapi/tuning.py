@@ -23,6 +23,8 @@ from perfxapi.memory import View
 from perfxapi.ops.spec import OpSpec, TensorSpec
 from perfxapi.settings import cache_folder, settings
 
+CHOICES, NODES, COPIES, PLANS = "choices", "nodes", "copies", "plans"
+"""Sections of the file: which kernel is the quickest; what nodes, copies to and from a device, and whole plans take."""
 _VERSION = 1
 _LEAST_FLOPS = 1 << 18
 _SECONDS = 0.1
@@ -77,11 +79,11 @@ def _seconds(kernel: Kernel, call: OpCall) -> float:
 
 
 class Tuner:
-    """Measured choices: those of this process, backed by a file."""
+    """What was measured: in this process, backed by a file with a section for each kind of figure."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._chosen: dict[str, str] = {}
+        self._lock = threading.RLock()
+        self._known: dict[tuple[str, str], Any] = {}
 
     def path(self) -> Path:
         """The file: the setting's, else one a machine in the user's cache folder."""
@@ -97,44 +99,67 @@ class Tuner:
         labels = {kernel_label(kernel): kernel for kernel in kernels}
         key = size_class(call, f"{circumstances}|{','.join(labels)}")
         with self._lock:
-            label = self._chosen.get(key) or self._stored().get(key, {}).get("kernel")
+            known = self.recall(CHOICES, key)
+            label = known.get("kernel") if isinstance(known, dict) else None
             if label not in labels:
                 seconds = {label: _seconds(kernel, call) for label, kernel in labels.items()}
                 label = min(seconds, key=lambda name: seconds[name])
-                self._store(key, {"kernel": label, "seconds": {n: s for n, s in seconds.items() if s < float("inf")}})
-            self._chosen[key] = label
+                measured = {name: time for name, time in seconds.items() if time < float("inf")}
+                self.record(CHOICES, key, {"kernel": label, "seconds": measured})
         return labels[label]
 
-    def known(self) -> int:
-        """How many choices the file holds."""
-        return len(self._stored())
+    def recall(self, section: str, key: str) -> Any:
+        """What is known by a key: of this process, else of the file. None where nothing is."""
+        with self._lock:
+            if (section, key) not in self._known:
+                found = self._stored().get(section, {}).get(key)
+                if found is None:
+                    return None
+                self._known[section, key] = found
+            return self._known[section, key]
+
+    def record(self, section: str, key: str, value: Any) -> None:
+        """Remembers something here and in the file. A folder that cannot be written costs the memory."""
+        with self._lock:
+            self._known[section, key] = value
+            sections = self._stored()
+            sections.setdefault(section, {})[key] = value
+            self._store(sections)
+
+    def known(self, section: str = CHOICES) -> int:
+        """How many figures of a kind the file holds."""
+        return len(self._stored().get(section, {}))
 
     def forget(self) -> None:
-        """Drops this process's choices; the file stays."""
+        """Drops what this process knows; the file stays."""
         with self._lock:
-            self._chosen.clear()
+            self._known.clear()
+
+    def clear(self) -> None:
+        """Drops all that was measured, in the file too."""
+        self.forget()
+        self._store({})
 
     def _stored(self) -> dict[str, dict[str, Any]]:
-        """The file's choices; none where it is missing, damaged or of another version."""
+        """The file's sections; none where it is missing, damaged or of another version."""
         try:
             document = json.loads(self.path().read_text())
-            choices = document["choices"] if document["version"] == _VERSION else {}
-            return {str(key): value for key, value in choices.items() if isinstance(value, dict)}
+            sections = document if document["version"] == _VERSION else {}
+            return {str(name): dict(held) for name, held in sections.items() if isinstance(held, dict)}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def _store(self, key: str, choice: dict[str, Any]) -> None:
-        """Adds a choice to the file, which is replaced as a whole. A folder that cannot be written costs the memory."""
+    def _store(self, sections: dict[str, dict[str, Any]]) -> None:
+        """Replaces the file as a whole."""
         path = self.path()
-        document = {"version": _VERSION, "choices": {**self._stored(), key: choice}}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-                json.dump(document, file, indent=1)
+                json.dump({"version": _VERSION, **sections}, file, indent=1)
             os.replace(file.name, path)
         except OSError:
             return
 
 
 TUNER = Tuner()
-"""The choices of this process."""
+"""What this process knows."""

@@ -5,6 +5,7 @@ It stands for a GPU where none is: what it proves is what is moved, placed and r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -71,6 +72,7 @@ class SimulatedKernel:
     def __init__(self, backend: SimulatedBackend, op: str, name: str = "", index: int = 0) -> None:
         self.backend, self.op, self.name, self.memory = backend, op, name, backend.memories[index]
         self.num_accepts = self.num_launches = 0
+        self.delay = 0.0
         self.refusal: str | None = None
         self.raises: Exception | None = None
 
@@ -92,6 +94,7 @@ class SimulatedKernel:
         if self.raises is not None:
             self.memory.lost |= isinstance(self.raises, DeviceLostError)
             raise self.raises
+        time.sleep(self.delay)
         inside = OpCall(call.op, self._inside(call.inputs), self._inside(call.outputs), call.attributes)
         ReferenceKernel(op_spec(call.op)).launch(inside)
 
@@ -172,11 +175,11 @@ class SimulatedBackend(Backend):
 
 
 @contextmanager
-def registered(num_devices: int) -> Iterator[SimulatedBackend]:
-    """So many simulated devices, for as long as the context lasts."""
+def registered(num_devices: int, priority: int = -50) -> Iterator[SimulatedBackend]:
+    """So many simulated devices, for as long as the context lasts. Of priority 0 they are candidates of "auto"."""
     backend = SimulatedBackend(num_devices)
     REGISTRY.entries()
-    REGISTRY.register(BackendManifest("sim", lambda: backend, ("sim",), priority=-50), "tests")
+    REGISTRY.register(BackendManifest("sim", lambda: backend, ("sim",), priority=priority), "tests")
     try:
         yield backend
     finally:

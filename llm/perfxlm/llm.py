@@ -261,7 +261,12 @@ class LLM:
                 # after a lost device, weights are read again from their file
                 model = (opened.pop() if opened else open_model(self.model_path)).build(plan.options)
                 runner = ModelRunner(
-                    model, plan.limits, num_blocks=plan.num_blocks, block_size=plan.block_size, device=device
+                    model,
+                    plan.limits,
+                    num_blocks=plan.num_blocks,
+                    block_size=plan.block_size,
+                    device=device,
+                    is_automatic=px.requested_device() == "auto",
                 )
                 runner.prepare()
                 return runner

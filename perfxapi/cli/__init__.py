@@ -1,4 +1,4 @@
-"""The command line: `perfxapi devices | backends | explain | verify | new | onnx | env`, a module for each."""
+"""The command line: `perfxapi devices | backends | explain | tune | verify | new | onnx | env`, a module for each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from perfxapi.errors import PerfXError, PerfXWarning
 
-COMMANDS = ("devices", "backends", "explain", "verify", "new", "onnx", "env")
+COMMANDS = ("devices", "backends", "explain", "tune", "verify", "new", "onnx", "env")
 
 
 def make_parser() -> argparse.ArgumentParser:

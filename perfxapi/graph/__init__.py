@@ -1,8 +1,21 @@
 """Graphs: trace, fuse, plan, run."""
 
-from perfxapi.graph.executor import BoundExecutable, Executable, Placement, compile
+from perfxapi.graph.automatic import measuring
+from perfxapi.graph.compiling import compile
+from perfxapi.graph.executor import BoundExecutable, Executable, Placement
 from perfxapi.graph.fuse import fuse
 from perfxapi.graph.ir import Graph, Node, Value
 from perfxapi.graph.trace import trace
 
-__all__ = ["BoundExecutable", "Executable", "Graph", "Node", "Placement", "Value", "compile", "fuse", "trace"]
+__all__ = [
+    "BoundExecutable",
+    "Executable",
+    "Graph",
+    "Node",
+    "Placement",
+    "Value",
+    "compile",
+    "fuse",
+    "measuring",
+    "trace",
+]

@@ -14,11 +14,11 @@ from perfxapi.array import Array
 from perfxapi.backend import REGISTRY, CompiledSegment, OpCall, PlannedCall, Stop
 from perfxapi.device import Device
 from perfxapi.dims import Dim
-from perfxapi.dispatch import Choice, Failures, choices, choose, note_loss, run_call
+from perfxapi.dispatch import Choice, Failures, choose, note_loss, run_call
 from perfxapi.errors import DeviceLostError, InvalidArgumentError, KernelError
 from perfxapi.graph.arenas import Arenas, Scratch, Transfers
 from perfxapi.graph.barriers import mark_barriers
-from perfxapi.graph.fuse import fuse
+from perfxapi.graph.calls import BoundCalls
 from perfxapi.graph.ir import Graph, Node, Value, symbols
 from perfxapi.graph.runs import Copy, Run, Schedule, reads_foreign_state
 from perfxapi.ledger import LEDGER
@@ -48,22 +48,22 @@ class Executable:
     raised.
     """
 
-    def __init__(self, graph: Graph, device: Device, bounds: Mapping[str, int]) -> None:
+    def __init__(self, graph: Graph, device: Device, bounds: Mapping[str, int], *, is_fused: bool = False) -> None:
+        """`is_fused`: the graph is taken as it is."""
         missing = symbols(graph) - set(bounds)
         if missing:
             raise InvalidArgumentError(f"compile: no bound is given for {', '.join(sorted(missing))}")
         self.device, self.bounds = device, dict(bounds)
         self._source = graph
-        self._bound_calls: dict[int, tuple[Node, OpCall]] = {}
-        self.graph = fuse(graph, self._supports)
-        self._choices = [choose(self._at_bounds(node), self._device_of(node)) for node in self.graph.nodes]
+        calls = BoundCalls(self.bounds)
+        self.graph = graph if is_fused else calls.fused(graph, device)
+        self._choices = [choose(calls.at(node), self._device_of(node)) for node in self.graph.nodes]
         self._runs = self._divide()
-        self._plan_memory()
+        self._plan_memory(calls)
         self._planned = [self._plan_node(index) for index in range(len(self.graph.nodes))]
         for run in self._runs:
             self._compile(run)
         self._describe_inputs()
-        self._bound_calls.clear()
         self._bound: dict[tuple[tuple[str, int], ...], BoundExecutable] = {}
         self._replacement: Executable | None = None
 
@@ -74,22 +74,6 @@ class Executable:
 
     def _device_of(self, node: Node) -> Device:
         return node.device or self.device
-
-    def _supports(self, node: Node) -> bool:
-        """Whether the device that a fused node is for has a kernel for it."""
-        choice = next(choices(self._at_bounds(node), self._device_of(node)))
-        return not choice.reason
-
-    def _at_bounds(self, node: Node) -> OpCall:
-        """The call of a node at its largest sizes, without memory."""
-        if id(node) not in self._bound_calls:
-            self._bound_calls[id(node)] = (node, self._bind_call(node))
-        return self._bound_calls[id(node)][1]
-
-    def _bind_call(self, node: Node) -> OpCall:
-        inputs = tuple(bind(view, view.buffer, self.bounds) for view in node.inputs)
-        outputs = tuple(bind(value.view(), value, self.bounds) for value in node.outputs)  # type: ignore[arg-type]
-        return OpCall(node.spec.name, inputs, outputs, node.attributes)
 
     def _nbytes(self, sizes: Mapping[str, int]) -> dict[Value, int]:
         """The bytes of each value at given sizes."""
@@ -107,11 +91,11 @@ class Executable:
             run.tally = LEDGER.tally(Counter(choice.row for choice in self._choices[run.first : run.stop]))
         return runs
 
-    def _plan_memory(self) -> None:
+    def _plan_memory(self, calls: BoundCalls) -> None:
         nbytes = self._nbytes(self.bounds)
         self._schedule = Schedule(self.graph, self._choices, self._runs, nbytes)
         scratch = [
-            Scratch(choice.device.memory_space, choice.kernel.workspace_bytes(self._at_bounds(node)), index)
+            Scratch(choice.device.memory_space, choice.kernel.workspace_bytes(calls.at(node)), index)
             for index, (node, choice) in enumerate(self._nodes_chosen())
         ]
         self._arenas = Arenas(self._schedule, nbytes, [one for one in scratch if one.nbytes])
@@ -378,11 +362,3 @@ class BoundExecutable:
         other.run()
         for name, result in other.outputs.items():
             self.outputs[name][...] = result
-
-
-def compile(graph: Graph, *, device: Device | str | None = None, bounds: Mapping[str, int]) -> Executable:
-    """Plans a graph for a device: fuses, chooses a kernel for each node, lays out memory, compiles.
-
-    `bounds` gives the largest size of each symbolic dimension. The plan serves every size up to it.
-    """
-    return Executable(graph, get_device(device), bounds)

@@ -3,7 +3,8 @@
 Dynamic programming over the nodes in their order. A state says, for each value that is still needed, in which memory
 spaces it is valid; of the ways to get there the quickest is kept. Values are copied when they are read, for a copy that
 is made earlier costs the same; from device to device they pass through the host, and are then valid there too. The
-result is exact as long as no more than `MAX_STATES` states are alive at once; past that the quickest go on (a beam).
+result is exact as long as no more states are alive at once than `beam_of` the number of nodes; past that the quickest
+go on (a beam), so that the search for a model's graph takes a second or so.
 
 States are dropped that cannot be part of the best: those that another one beats in time and in what is valid where, and
 those that with the least that is left to do take longer than the best single device.
@@ -17,7 +18,10 @@ from typing import TypeAlias
 
 from perfxapi.memory import HOST
 
-MAX_STATES = 256
+
+def beam_of(num_nodes: int) -> int:
+    """States that are kept: 2,048 for graphs of up to 8 nodes, and 64 for those of 256 and more."""
+    return max(64, 2048 * 8 // max(num_nodes, 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class Work:
 class Problem:
     """Nodes in their order. Values are numbers, of `nbytes`; `given` are on the host before, `wanted` afterwards.
 
-    `spaces` is the memory space of each device, `copies` what copies between a space and the host cost.
+    `spaces` is the memory space of each device (there is one at least), `copies` what copies between a space and the
+    host cost.
     """
 
     nodes: Sequence[Work]
@@ -142,39 +147,39 @@ class _Search:
         return sum(self.bring(masks, value, HOST) for value in self.problem.wanted)
 
 
-def single_devices(problem: Problem) -> dict[str, float]:
-    """The seconds that everything takes on each device that can run all nodes."""
+def single_devices(problem: Problem) -> dict[str, Solution]:
+    """For each device the placement of all on it, but for nodes that it cannot run: they are on the first that can."""
     search, found = _Search(problem), {}
     for device in problem.spaces:
-        if all(device in work.seconds for work in problem.nodes):
-            masks = search.begin()
-            found[device] = sum(search.step(masks, work, device) for work in problem.nodes) + search.finish(masks)
+        devices = tuple(device if device in work.seconds else next(iter(work.seconds)) for work in problem.nodes)
+        masks = search.begin()
+        steps = zip(problem.nodes, devices, strict=True)
+        seconds = sum(search.step(masks, work, where) for work, where in steps) + search.finish(masks)
+        found[device] = Solution(devices, seconds)
     return found
 
 
-def place(problem: Problem, max_states: int = MAX_STATES) -> Solution | None:
-    """The quickest placement; None where some node runs nowhere."""
+def place(problem: Problem, max_states: int | None = None) -> Solution | None:
+    """The quickest placement, found with at most so many states (None: `beam_of`); None where a node runs nowhere."""
+    most = max_states or beam_of(len(problem.nodes))
     if not all(work.seconds for work in problem.nodes):
         return None
     search = _Search(problem)
-    singles = single_devices(problem)
-    best_single = min(singles.values(), default=float("inf"))
+    best = min(single_devices(problem).values(), key=lambda single: single.seconds)
     left = [0.0]
     for work in reversed(problem.nodes):
         left.append(left[-1] + min(work.seconds.values()))
     left.reverse()
     states: _States = {search.pack(search.begin(), search.live[0]): (0.0, None)}
     for index, work in enumerate(problem.nodes):
-        limit = best_single * (1 + 1e-9) - left[index + 1]
-        states = _thinned(_after(search, states, index, work, limit), max_states)
+        limit = best.seconds * (1 + 1e-9) - left[index + 1]
+        states = _thinned(_after(search, states, index, work, limit), most)
     ends = [
         (seconds + search.finish(search.unpack(packed, search.live[-1])), trail)
         for packed, (seconds, trail) in states.items()
     ]
-    seconds, trail = min(ends, key=lambda end: end[0], default=(best_single, None))
-    if seconds < best_single or not singles:
-        return Solution(_devices(trail), seconds)
-    return Solution((min(singles, key=lambda device: singles[device]),) * len(problem.nodes), best_single)
+    seconds, trail = min(ends, key=lambda end: end[0], default=(float("inf"), None))
+    return Solution(_devices(trail), seconds) if seconds < best.seconds else best
 
 
 def _after(search: _Search, states: _States, index: int, work: Work, limit: float) -> _States:

@@ -200,3 +200,13 @@ def test_a_text_that_is_not_utf8_is_refused(
     status, _, err = run(capsys, command, tiny_model, "--text", text)
     assert status != 0
     assert f"{text}: byte 3: invalid UTF-8" in err
+
+
+def test_tune_compiles_every_size(capsys: pytest.CaptureFixture[str], tiny_model: Path) -> None:
+    status, out, _ = run(capsys, "tune", tiny_model, "--device", "cpu", "--json", "--max-model-len", 64)
+    plans = json.loads(out)["plans"]
+    assert status == 0
+    assert {(plan["num_tokens"], plan["num_rows"]) for plan in plans} >= {(1, 1), (16, 1), (16, 16)}
+    assert all(plan["nodes"].keys() == {"cpu:0"} for plan in plans)
+    status, out, _ = run(capsys, "tune", tiny_model, "--device", "cpu", "--max-model-len", 64)
+    assert "steps of up to 1 tokens, 1 of them sampled: " in out

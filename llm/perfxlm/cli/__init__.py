@@ -1,4 +1,4 @@
-"""The command line: `perfxlm run | chat | bench | eval | show`, one module for each command."""
+"""The command line: `perfxlm run | chat | bench | eval | tune | show`, one module for each command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from perfxapi.errors import PerfXError, PerfXWarning
 from perfxlm import __version__
 
-COMMANDS = ("run", "chat", "bench", "eval", "show")
+COMMANDS = ("run", "chat", "bench", "eval", "tune", "show")
 
 
 def make_parser() -> argparse.ArgumentParser:

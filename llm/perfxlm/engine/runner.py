@@ -67,13 +67,21 @@ class StepResult:
 class ModelRunner:
     """A model with its KV cache. A step is one run of a graph, traced once for each kind of head.
 
-    All is on one device, but for layers for which the model's options name others.
+    All is on one device, but for layers for which the model's options name others, and for what "auto" (`is_automatic`)
+    places elsewhere.
     """
 
     def __init__(
-        self, model: Decoder, limits: SchedulerLimits, *, num_blocks: int, block_size: int, device: px.Device
+        self,
+        model: Decoder,
+        limits: SchedulerLimits,
+        *,
+        num_blocks: int,
+        block_size: int,
+        device: px.Device,
+        is_automatic: bool = False,
     ) -> None:
-        self.model, self.device, self._limits = model, device, limits
+        self.model, self.device, self._limits, self._is_automatic = model, device, limits, is_automatic
         self._max_blocks = -(-limits.max_model_len // block_size)
         self._kv = [_kv_cache(i, spec, num_blocks, block_size, device) for i, spec in enumerate(model.kv_specs)]
         self._inputs = StepInputs(block_size)
@@ -113,6 +121,13 @@ class ModelRunner:
         """
         self._compiled(SizeClass(GREEDY, 1, 1, SIDE_CLASSES[0]))
 
+    def prepare_all(self) -> None:
+        """Compiles the steps of every size that decode greedily."""
+        for num_tokens in self._token_classes:
+            for num_rows in self._row_classes:
+                if num_rows <= num_tokens:
+                    self._compiled(SizeClass(GREEDY, num_tokens, num_rows, SIDE_CLASSES[0]))
+
     @property
     def devices(self) -> str:
         """The devices that layers are on, in the order of the layers, for people."""
@@ -144,7 +159,8 @@ class ModelRunner:
             "num_counted": size.num_side,
             "num_biases": size.num_side,
         }
-        return px.graph.compile(self.graph(size.head), device=self.device, bounds=bounds)
+        device = "auto" if self._is_automatic else self.device
+        return px.graph.compile(self.graph(size.head), device=device, bounds=bounds)
 
     def _plan(
         self, head: Head, schedule: Schedule, sampling: Mapping[str, npt.NDArray[Any]]
