@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from perfxapi.backend import OpCall
 from perfxapi.memory import View
+from perfxapi_gpu_kernels.driver import Properties
 
 FLOATS = ("float32", "float16", "bfloat16")
 
@@ -39,3 +40,13 @@ def num_rows(view: View) -> int:
 def dtypes_are(call: OpCall, *names: str) -> bool:
     """Whether every operand has one of these dtypes."""
     return all(view.dtype.name in names for view in call.inputs)
+
+
+def lanes_in_group(properties: Properties, most: int) -> dict[str, int]:
+    """GROUP and WIDTH of a kernel that counts by lanes (lanes.h): one work-item with vectors, or up to `most` without.
+
+    Vectors have names in OpenCL alone.
+    """
+    if properties.is_processor and properties.dialect == "opencl":
+        return {"GROUP": 1, "WIDTH": 16}
+    return {"GROUP": min(most, properties.max_group_size), "WIDTH": 1}

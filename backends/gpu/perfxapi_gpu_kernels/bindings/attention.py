@@ -6,6 +6,7 @@ import numpy as np
 
 from perfxapi.backend import OpCall
 from perfxapi.memory import View
+from perfxapi_gpu_kernels.bindings.accepting import lanes_in_group
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op
 from perfxapi_gpu_kernels.sources import Program, program
@@ -50,7 +51,8 @@ def _kv_write(request: Request) -> list[Launch]:
     if not tokens or not heads or not dim:
         return []
     blocks, block_size = int(v_cache.shape[0]), int(v_cache.shape[2])
-    built = program("kv_cache", CACHE=k_cache.dtype.name)
+    lanes = lanes_in_group(request.properties, most=-(-dim // 16) * 16)
+    built, local = program("kv_cache", CACHE=k_cache.dtype.name, **lanes), (lanes["GROUP"], 1, 1)
     counts = np.int32(tokens), np.int32(blocks * block_size)
     is_checked = tokens > _FEW_SLOTS
     launches = []
@@ -59,8 +61,7 @@ def _kv_write(request: Request) -> list[Launch]:
         launches.append(Launch(built, "check_slots", groups, (64, 1, 1), (slots, *counts), checks=True))
     sizes = np.int32(dim), np.int32(block_size), *_steps(k), *_steps(v), np.int32(is_checked)
     arguments: tuple[Argument, ...] = (*request.call.inputs, *counts, *sizes)
-    local = min(-(-dim // 16) * 16, 128, request.properties.max_group_size)
-    return [*launches, Launch(built, "kv_write", (tokens, heads, 1), (local, 1, 1), arguments, checks=True)]
+    return [*launches, Launch(built, "kv_write", (tokens, heads, 1), local, arguments, checks=True)]
 
 
 def _accepts_attention(call: OpCall, properties: Properties) -> str | None:
@@ -138,7 +139,6 @@ def _rows_that_fit(properties: Properties, dim: int) -> int:
 
 def _program(request: Request, tile_heads: int, tile_tokens: int) -> tuple[Program, int]:
     q, k_cache, v_cache = request.call.inputs[:3]
-    group = 1 if request.properties.is_processor else min(_PARTITION, request.properties.max_group_size)
-    defines: dict[str, str | int] = {"DIM": int(q.shape[2]), "BLOCK": int(v_cache.shape[2])}
-    defines |= {"HEADS": tile_heads, "TOKENS": tile_tokens, "CACHE": k_cache.dtype.name, "GROUP": group}
-    return program("attention", **defines), group
+    lanes = lanes_in_group(request.properties, most=_PARTITION)
+    shape: dict[str, str | int] = {"DIM": int(q.shape[2]), "BLOCK": int(v_cache.shape[2]), "CACHE": k_cache.dtype.name}
+    return program("attention", HEADS=tile_heads, TOKENS=tile_tokens, **shape, **lanes), lanes["GROUP"]

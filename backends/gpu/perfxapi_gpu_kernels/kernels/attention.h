@@ -9,213 +9,7 @@
  *
  * k_cache is [block, head, DIM, BLOCK], v_cache [block, head, BLOCK, DIM]. */
 
-#include "lanes.h"
-
-#define PARTITION 128
-#define CHUNK 16 /* positions that lie in one block; BLOCK is a multiple */
-#define CHUNKS (PARTITION / CHUNK)
-#define ROWS (TOKENS * HEADS)
-#if GROUP > 1
-#define SCORE_WIDTH 1
-#define MIX_WIDTH 1
-#define LANE (LOCAL_ID(0) % CHUNK)
-#else /* so many vectors at once that their sums fill the registers */
-#define SCORE_WIDTH (ROWS <= 4 ? 4 : ROWS <= 8 ? 2 : 1)
-#define MIX_WIDTH (ROWS <= 4 && DIM % 64 == 0 ? 4 : ROWS <= 8 && DIM % 32 == 0 ? 2 : 1)
-#define LANE 0
-#endif
-#define LOWEST -3.402823466e+38f /* below every score, and finite: the difference of two of them is 0 */
-
-/* cap * tanh(x / cap) */
-DEVICE lanes_float capped(lanes_float x, float cap) {
-  lanes_float power = exp_of_negative(-2.0f * fabs(x / cap));
-  return copysign(cap * (1.0f - power) / (1.0f + power), x);
-}
-
-/* The operands, and the tile of a work-group. */
-struct Tile {
-  GLOBAL const STORAGE(CACHE) * keys; /* of this kv head in block 0 */
-  GLOBAL const STORAGE(CACHE) * values;
-  GLOBAL const int* blocks; /* of the request */
-  int64_t block_step;       /* elements from a block to the next */
-  int num_blocks;
-  int first_token, num_tokens, first_position; /* num_tokens is 0 where the work-group has nothing to do */
-  int window;
-  float scale, softcap;
-};
-
-DEVICE int first_visible(struct Tile tile) {
-  return tile.window > 0 ? max(0, tile.first_position - tile.window + 1) : 0;
-}
-
-DEVICE int first_partition(struct Tile tile) { return first_visible(tile) / PARTITION; }
-
-DEVICE int end_partition(struct Tile tile) {
-  return (tile.first_position + tile.num_tokens + PARTITION - 1) / PARTITION;
-}
-
-/* The block of a chunk of positions, kept within the cache: `find_tile` has told of wrong ones. */
-DEVICE int64_t block_of(struct Tile tile, int chunk) {
-  return min(max(tile.blocks[chunk / (BLOCK / CHUNK)], 0), tile.num_blocks - 1);
-}
-
-/* Finds the tile of a number, those of a request side by side; `fault` is set where a request is out of range. */
-DEVICE int find_tile(struct Tile* tile, int number, GLOBAL const int* query_start, GLOBAL const int* kv_len,
-                     int num_requests, int num_tokens, GLOBAL const int* table, int table_width) {
-  int wrong = query_start[0] != 0;
-  tile->num_tokens = tile->first_token = tile->first_position = 0;
-  for (int request = 0; request < num_requests && !wrong; request++) {
-    int start = query_start[request], stop = query_start[request + 1], length = kv_len[request];
-    wrong = start > stop || stop > num_tokens || length < stop - start || length > (int64_t)table_width * BLOCK;
-    int tiles = (stop - start + TOKENS - 1) / TOKENS;
-    if (number >= 0 && number < tiles) {
-      tile->first_token = start + number * TOKENS;
-      tile->num_tokens = min(stop - tile->first_token, TOKENS);
-      tile->first_position = length - (stop - tile->first_token);
-      tile->blocks = table + (int64_t)request * table_width;
-    }
-    number -= tiles;
-  }
-  if (wrong) tile->num_tokens = 0;
-  int end = (tile->first_position + tile->num_tokens + BLOCK - 1) / BLOCK;
-  for (int block = LOCAL_ID(0); block < end && tile->num_tokens; block += GROUP)
-    wrong |= tile->blocks[block] < 0 || tile->blocks[block] >= tile->num_blocks;
-  return wrong;
-}
-
-/* queries[row][d] of a tile; rows that are not there are 0. */
-DEVICE void load_queries(struct Tile tile, GLOBAL const float* q, int64_t token_step, int64_t head_step,
-                         LOCAL float* queries) {
-  for (int row = 0; row < ROWS; row++) {
-    int is_there = row / HEADS < tile.num_tokens;
-    GLOBAL const float* x = q + (is_there ? tile.first_token + row / HEADS : 0) * token_step + row % HEADS * head_step;
-    for (int d = LOCAL_ID(0); d < DIM; d += GROUP) queries[row * DIM + d] = is_there ? x[d] : 0;
-  }
-}
-
-/* weights[row][position]: the scores of a partition, minus infinity where a row does not see a position. */
-DEVICE void score(struct Tile tile, int partition, LOCAL const float* queries, LOCAL float* weights) {
-  int first_chunk = first_visible(tile) / CHUNK, last_chunk = (tile.first_position + tile.num_tokens - 1) / CHUNK;
-  for (int place = FIRST_LANE; place < PARTITION; place += LANES * SCORE_WIDTH) {
-    int position = partition * PARTITION + place;
-    lanes_float sums[SCORE_WIDTH][ROWS];
-    GLOBAL const STORAGE(CACHE) * keys[SCORE_WIDTH];
-#pragma unroll
-    for (int part = 0; part < SCORE_WIDTH; part++) {
-      /* a chunk that no row sees is not read, but the nearest that some row sees */
-      int chunk = min(max(position / CHUNK + part, first_chunk), last_chunk);
-      keys[part] = tile.keys + block_of(tile, chunk) * tile.block_step + chunk % (BLOCK / CHUNK) * CHUNK + LANE;
-#pragma unroll
-      for (int row = 0; row < ROWS; row++) sums[part][row] = BROADCAST(0.0f);
-    }
-    int is_seen = position / CHUNK <= last_chunk && position / CHUNK + SCORE_WIDTH > first_chunk;
-    for (int d = 0; d < DIM && is_seen; d++) {
-#pragma unroll
-      for (int part = 0; part < SCORE_WIDTH; part++) {
-        lanes_float items = LOAD_LANES(CACHE, keys[part], d * BLOCK);
-#pragma unroll
-        for (int row = 0; row < ROWS; row++)
-          sums[part][row] = fma(items, BROADCAST(queries[row * DIM + d]), sums[part][row]);
-      }
-    }
-#pragma unroll
-    for (int part = 0; part < SCORE_WIDTH; part++) {
-      lanes_int positions = position + part * LANES + LANE_NUMBERS;
-#pragma unroll
-      for (int row = 0; row < ROWS; row++) {
-        int last = row / HEADS < tile.num_tokens ? tile.first_position + row / HEADS : -1;
-        int before = tile.window > 0 ? last - tile.window : -1;
-        lanes_float x = sums[part][row] * tile.scale;
-        if (tile.softcap != 0) x = capped(x, tile.softcap);
-        x = ((positions <= last) & (positions > before)) ? x : BROADCAST(-INFINITY);
-        STORE_LANES(x, weights + row * PARTITION, place + part * LANES);
-      }
-    }
-  }
-}
-
-/* Scores to exp(score - largest). largest[row] and sums[row] are the row's in this partition. `scratch` has a number
- * for each row and chunk. */
-#if LANES == CHUNK && GROUP == 1
-DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest, LOCAL float* sums) {
-  for (int row = 0; row < ROWS; row++, weights += PARTITION) {
-    lanes_float most = BROADCAST(LOWEST), sum = BROADCAST(0.0f);
-    for (int place = 0; place < PARTITION; place += LANES) most = fmax(most, vload16(0, weights + place));
-    largest[row] = max_of_lanes(most);
-    for (int place = 0; place < PARTITION; place += LANES) {
-      lanes_float power = exp_of_negative(vload16(0, weights + place) - largest[row]);
-      STORE_LANES(power, weights, place);
-      sum += power;
-    }
-    sums[row] = sum_of_lanes(sum);
-  }
-}
-#else
-DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest, LOCAL float* sums) {
-  for (int item = LOCAL_ID(0); item < ROWS * CHUNKS; item += GROUP) {
-    float most = LOWEST;
-    for (int place = 0; place < CHUNK; place++) most = fmax(most, weights[item * CHUNK + place]);
-    scratch[item] = most;
-  }
-  BARRIER();
-  for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
-    float most = LOWEST;
-    for (int part = 0; part < CHUNKS; part++) most = fmax(most, scratch[row * CHUNKS + part]);
-    largest[row] = most;
-  }
-  BARRIER();
-  for (int item = LOCAL_ID(0); item < ROWS * CHUNKS; item += GROUP) {
-    float most = largest[item / CHUNKS], sum = 0;
-    for (int place = item * CHUNK; place < item * CHUNK + CHUNK; place++) {
-      weights[place] = exp_of_negative(weights[place] - most);
-      sum += weights[place];
-    }
-    scratch[item] = sum;
-  }
-  BARRIER();
-  for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
-    float sum = 0;
-    for (int part = 0; part < CHUNKS; part++) sum += scratch[row * CHUNKS + part];
-    sums[row] = sum;
-  }
-  BARRIER();
-}
-#endif
-
-/* sums[part][row] = the sum of weight * value over a partition, in the columns from d + part * LANES on. */
-DEVICE void mix(struct Tile tile, int partition, LOCAL const float* weights, int d, lanes_float sums[MIX_WIDTH][ROWS]) {
-  int end = tile.first_position + tile.num_tokens, first = first_visible(tile);
-#pragma unroll
-  for (int part = 0; part < MIX_WIDTH; part++) {
-#pragma unroll
-    for (int row = 0; row < ROWS; row++) sums[part][row] = BROADCAST(0.0f);
-  }
-  for (int place = 0; place < PARTITION; place += CHUNK, weights += CHUNK) {
-    int position = partition * PARTITION + place, places = min(end - position, CHUNK), chunk = position / CHUNK;
-    if (places <= 0 || position + CHUNK <= first) continue;
-    GLOBAL const STORAGE(CACHE)* value =
-        tile.values + block_of(tile, chunk) * tile.block_step + chunk % (BLOCK / CHUNK) * CHUNK * DIM + d;
-    for (int key = 0; key < places; key++, value += DIM) {
-#pragma unroll
-      for (int part = 0; part < MIX_WIDTH; part++) {
-        lanes_float items = LOAD_LANES(CACHE, value, part * LANES);
-#pragma unroll
-        for (int row = 0; row < ROWS; row++)
-          sums[part][row] = fma(items, BROADCAST(weights[row * PARTITION + key]), sums[part][row]);
-      }
-    }
-  }
-}
-
-/* Puts a partition's largest score and sum onto a row's totals; `keep` and `take` are what outputs are multiplied by.
- */
-DEVICE void rescale(float* total_largest, float* total_sum, float largest, float sum, float* keep, float* take) {
-  float now = fmax(*total_largest, largest);
-  *keep = FIRST_OF_LANES(exp_of_negative(BROADCAST(*total_largest - now)));
-  *take = FIRST_OF_LANES(exp_of_negative(BROADCAST(largest - now)));
-  *total_sum = fma(*total_sum, *keep, sum * *take);
-  *total_largest = now;
-}
+#include "attention_tile.h"
 
 #define ATTENTION_PARAMETERS                                                                                           \
   CONST_OPERAND(float, q), CONST_OPERAND(STORAGE(CACHE), k_cache), CONST_OPERAND(STORAGE(CACHE), v_cache),             \
@@ -279,7 +73,7 @@ attend(ATTENTION_PARAMETERS, FAULT_PARAMETERS) {
     }
     LANES_BARRIER();
     for (int d = FIRST_LANE; d < DIM; d += LANES * MIX_WIDTH) {
-      lanes_float mixed[MIX_WIDTH][ROWS];
+      floats mixed[MIX_WIDTH][ROWS];
       mix(tile, partition, weights, d, mixed);
 #pragma unroll
       for (int row = 0; row < ROWS; row++) {
@@ -287,9 +81,9 @@ attend(ATTENTION_PARAMETERS, FAULT_PARAMETERS) {
         GLOBAL float* total = y + (row / HEADS * (int64_t)heads + row % HEADS) * DIM + d;
 #pragma unroll
         for (int part = 0; part < MIX_WIDTH; part++) {
-          lanes_float sum = mixed[part][row] * take[row];
-          if (partition > first) sum = fma(LOAD_LANES(float32, total, part * LANES), BROADCAST(keep[row]), sum);
-          STORE_LANES(sum, total, part * LANES);
+          floats sum = mixed[part][row] * take[row];
+          if (partition > first) sum = fma(LOAD_ITEMS(float32, total + part * LANES), BROADCAST(keep[row]), sum);
+          STORE_LANES(sum, total + part * LANES);
         }
       }
     }
@@ -297,7 +91,7 @@ attend(ATTENTION_PARAMETERS, FAULT_PARAMETERS) {
   for (int row = 0; row < tile.num_tokens * HEADS; row++) {
     GLOBAL float* total = y + (row / HEADS * (int64_t)heads + row % HEADS) * DIM;
     for (int d = FIRST_LANE; d < DIM; d += LANES)
-      STORE_LANES(LOAD_LANES(float32, total, d) * (1.0f / total_sums[row]), total, d);
+      STORE_LANES(LOAD_ITEMS(float32, total + d) * (1.0f / total_sums[row]), total + d);
   }
 }
 
@@ -322,12 +116,12 @@ attend_parts(ATTENTION_PARAMETERS, OPERAND(float, parts), int max_parts, FAULT_P
     soften(weights, scratch, largest, sums);
     GLOBAL float* part = parts + (int64_t)(partition - first) * PART_SIZE;
     for (int d = FIRST_LANE; d < DIM; d += LANES * MIX_WIDTH) {
-      lanes_float mixed[MIX_WIDTH][ROWS];
+      floats mixed[MIX_WIDTH][ROWS];
       mix(tile, partition, weights, d, mixed);
 #pragma unroll
       for (int vector = 0; vector < MIX_WIDTH; vector++) {
 #pragma unroll
-        for (int row = 0; row < ROWS; row++) STORE_LANES(mixed[vector][row], part + row * DIM + d, vector * LANES);
+        for (int row = 0; row < ROWS; row++) STORE_LANES(mixed[vector][row], part + row * DIM + d + vector * LANES);
       }
     }
     for (int row = LOCAL_ID(0); row < ROWS; row += GROUP) {
@@ -348,7 +142,7 @@ merge_parts(ATTENTION_PARAMETERS, OPERAND(float, parts), int max_parts, FAULT_PA
   y += ((int64_t)(tile.first_token + row / HEADS) * heads + row % HEADS) * DIM;
   int count = end_partition(tile) - first_partition(tile);
   float most = LOWEST, sum = 0;
-  lanes_float totals[(DIM + LANES - 1) / LANES];
+  floats totals[(DIM + LANES - 1) / LANES];
   for (int index = 0; index < count; index++) {
     GLOBAL const float* part = parts + (int64_t)index * PART_SIZE;
     float keep, take;
@@ -357,13 +151,13 @@ merge_parts(ATTENTION_PARAMETERS, OPERAND(float, parts), int max_parts, FAULT_PA
     for (int vector = 0; vector < (DIM + LANES - 1) / LANES; vector++) {
       int d = FIRST_LANE + vector * LANES;
       if (d >= DIM) continue;
-      lanes_float taken = LOAD_LANES(float32, part + row * DIM, d) * take;
+      floats taken = LOAD_ITEMS(float32, part + row * DIM + d) * take;
       totals[vector] = index == 0 ? taken : fma(totals[vector], BROADCAST(keep), taken);
     }
   }
 #pragma unroll
   for (int vector = 0; vector < (DIM + LANES - 1) / LANES; vector++) {
     int d = FIRST_LANE + vector * LANES;
-    if (d < DIM) STORE_LANES(totals[vector] * (1.0f / sum), y, d);
+    if (d < DIM) STORE_LANES(totals[vector] * (1.0f / sum), y + d);
   }
 }
