@@ -8,12 +8,12 @@ import numpy as np
 
 from perfxapi_gpu_kernels.bindings.products import (
     Operands,
-    division_of,
     formats_of,
     operands_of,
     product_workspace,
     refuse_product,
 )
+from perfxapi_gpu_kernels.division import division_of
 from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op
 from perfxapi_gpu_kernels.sources import program
 

@@ -1,4 +1,4 @@
-"""What products with packed weights have in common: which are taken, how work is divided, what kernels are given."""
+"""What products with packed weights have in common: which are taken, and what kernels are given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from perfxapi.backend import OpCall
 from perfxapi.memory import View
 from perfxapi.quantization.products import ACTIVATION_BLOCK, ACTIVATION_LEVELS
+from perfxapi_gpu_kernels.division import lanes_of
 from perfxapi_gpu_kernels.driver import Properties, Region
 from perfxapi_gpu_kernels.launches import Launch, Request
 from perfxapi_gpu_kernels.packing import FORMATS, pack, padded_columns
@@ -17,47 +18,6 @@ from perfxapi_gpu_kernels.sources import program
 
 _ALIGNMENT = 256
 _SUM_COLUMNS = 16
-
-
-class Division(NamedTuple):
-    """How work is divided (`linear_tile.h`): defines of a program, by their names in lower case.
-
-    `lanes` and `slices` decide how weights lie and in which order products are added: they are the same for any number
-    of tokens. The others change nothing but speed.
-    """
-
-    width: int
-    lanes: int
-    tiles: int
-    tokens: int
-    slices: int
-
-    @property
-    def defines(self) -> dict[str, int]:
-        """What a program is compiled with."""
-        return {name.upper(): value for name, value in self._asdict().items()}
-
-    @property
-    def local(self) -> tuple[int, int, int]:
-        """The size of a work-group."""
-        return self.lanes // self.width, self.slices, 1
-
-    def groups(self, rows: int) -> int:
-        """Work-groups for the rows of a weight."""
-        return -(-rows // (self.lanes * self.tiles))
-
-
-def lanes_of(properties: Properties) -> int:
-    """Rows of a tile."""
-    return 16 if properties.is_processor else 32
-
-
-def division_of(properties: Properties, tokens: int) -> Division:
-    """How a product with so many tokens is divided."""
-    together = 8 if tokens > 4 else 4 if tokens > 2 else tokens
-    if properties.is_processor:  # a lane is one of a vector's; sums of two tiles and eight tokens fill the registers
-        return Division(16, 16, 4 if together <= 2 else 2, together, 1)
-    return Division(1, 32, 2 if together > 1 else 1, together, 4)
 
 
 def refuse_product(call: OpCall, properties: Properties) -> str | None:

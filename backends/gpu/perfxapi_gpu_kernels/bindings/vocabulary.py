@@ -9,7 +9,6 @@ from perfxapi_gpu_kernels.bindings.linear import product_launch
 from perfxapi_gpu_kernels.bindings.products import (
     aligned,
     formats_of,
-    lanes_of,
     operands_of,
     packed_weight,
     product_workspace,
@@ -17,6 +16,7 @@ from perfxapi_gpu_kernels.bindings.products import (
     split,
 )
 from perfxapi_gpu_kernels.bindings.rows import num_segments, topk_launches
+from perfxapi_gpu_kernels.division import lanes_of
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Launch, Request, bind_op
 from perfxapi_gpu_kernels.packing import FORMATS, padded_columns
