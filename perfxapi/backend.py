@@ -117,6 +117,10 @@ class Backend:
         """Turns planned calls into one launch; None: launch them one by one."""
         return None
 
+    def searches(self) -> Iterable[tuple[str, Callable[[], None]]]:
+        """What `perfxapi tune` measures for the backend to be quicker here: names, and what does it and keeps it."""
+        return ()
+
     def prepare(self, call: OpCall) -> None:
         """Does ahead of time what the first launch of a call would do (packs constant weights)."""
 

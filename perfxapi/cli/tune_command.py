@@ -1,4 +1,4 @@
-"""Measures copies to and from each device, and shows what is known of this machine for the device "auto".
+"""Measures what makes backends quicker here, and copies to and from each device; shows what is known for "auto".
 
 Nodes of plans are measured when a plan is made for "auto" that needs them; `perfxlm tune` does so for a model.
 """
@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from perfxapi.backend import REGISTRY
 from perfxapi.graph.automatic import candidates
 from perfxapi.graph.costs import Budget, copy_cost
 from perfxapi.memory import HOST
@@ -45,6 +46,9 @@ def measured(seconds: float) -> dict[str, Any]:
     """The file, what copies of each device take, and how many figures of each kind are known."""
     budget = Budget(seconds, lambda what: print(f"measuring {what}", file=sys.stderr))
     devices = [device for device in candidates() if device.memory_space != HOST]
+    for entry in REGISTRY.usable():
+        for what, search in entry.backend.searches() if entry.backend else ():
+            budget.spend(what, search)
     costs = {str(device): copy_cost(device, budget) for device in devices}
     return {
         "file": str(TUNER.path()),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from perfxapi.backend import Backend, CompiledSegment, OpCall, PlannedCall
 from perfxapi.custom import DeviceKernel, argument_error, compile_error
 from perfxapi.device import Device
 from perfxapi.errors import KernelError
 from perfxapi_gpu_kernels.bindings import BINDINGS
+from perfxapi_gpu_kernels.division import searches
 from perfxapi_gpu_kernels.driver import Driver
 from perfxapi_gpu_kernels.launches import Binding, Launch, Request
 from perfxapi_gpu_kernels.runtime import Runtime
@@ -56,6 +58,12 @@ class GpuBackend(Backend):
     def kernel_ops(self) -> Iterable[str]:
         """The ops that have kernels, on every device."""
         return BINDINGS
+
+    def searches(self) -> Iterable[tuple[str, Callable[[], None]]]:
+        """How products are divided best, for each device and number of tokens that is not known."""
+        for device, runtime in self.runtimes.items():
+            for what, search in searches(runtime.driver, partial(runtime.bind, code=1)):
+                yield f"{what} on {device}", search
 
     def compile_kernel(self, device: Device, name: str, kernel: DeviceKernel) -> GpuKernel:
         """A user's kernel for a device. Raises CompileError with the line at fault."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,9 @@ TOKEN_CLASSES = (1, 2, 4, 8)
 _PROBE = Format("CODES8", 32, 2, False)
 _PROBE_ROWS, _PROBE_COLUMNS, _PROBE_TOKENS = 2048, 1024, 64
 _RUNS = 20
+
+
+Bind: TypeAlias = Callable[[Launch], Any]
 
 
 class Division(NamedTuple):
@@ -83,6 +86,11 @@ def _chosen(properties: Properties, tokens: int) -> Division:
     return next((division for division in offered if list(division) == known), offered[0])
 
 
+def forget_choices() -> None:
+    """What is kept is looked up anew."""
+    _chosen.cache_clear()
+
+
 def division_of(properties: Properties, tokens: int) -> Division:
     """How a product with so many tokens is divided."""
     return _chosen(properties, token_class(tokens))
@@ -92,29 +100,25 @@ def _key(properties: Properties, tokens: int) -> str:
     return f"{properties.identity}|{tokens} tokens"
 
 
-def tune_divisions(
-    driver: Driver, bind: Callable[[Launch], Any], seconds: float, progress: Callable[[str], None]
-) -> int:
-    """Measures what is not known for a device, within some seconds; returns how many choices were made.
+def searches(driver: Driver, bind: Bind) -> list[tuple[str, Callable[[], None]]]:
+    """What is not known yet of a device: the name of each search, and what measures and keeps its result.
 
     `bind` gives a launch its memory. Choices serve the products that are bound afterwards.
     """
-    end, made, properties = time.perf_counter() + seconds, 0, driver.properties
-    for tokens in TOKEN_CLASSES:
-        if TUNER.recall(SECTION, _key(properties, tokens)) is not None:
-            continue
-        if time.perf_counter() > end:
-            break
-        progress(f"products with {tokens} tokens on {properties.identity}")
-        offered = candidates(properties, tokens)
-        taken = _seconds(driver, bind, offered, tokens)
-        TUNER.record(SECTION, _key(properties, tokens), list(offered[int(np.argmin(taken))]))
-        made += 1
-    _chosen.cache_clear()
-    return made
+    properties = driver.properties
+    unknown = [tokens for tokens in TOKEN_CLASSES if TUNER.recall(SECTION, _key(properties, tokens)) is None]
+    return [(f"products with {n} tokens", partial(_search, driver, bind, n)) for n in unknown]
 
 
-def _seconds(driver: Driver, bind: Callable[[Launch], Any], offered: Sequence[Division], tokens: int) -> list[float]:
+def _search(driver: Driver, bind: Bind, tokens: int) -> None:
+    offered = candidates(driver.properties, tokens)
+    taken = _seconds(driver, bind, offered, tokens)
+    if min(taken) < float("inf"):
+        TUNER.record(SECTION, _key(driver.properties, tokens), list(offered[int(np.argmin(taken))]))
+        forget_choices()
+
+
+def _seconds(driver: Driver, bind: Bind, offered: Sequence[Division], tokens: int) -> list[float]:
     """The shortest run with each division, in turns; a division that does not run takes forever."""
     count = tokens if tokens < TOKEN_CLASSES[-1] else _PROBE_TOKENS
     nbytes = _PROBE.nbytes(_PROBE_ROWS, _PROBE_COLUMNS, offered[0].lanes)
@@ -122,7 +126,7 @@ def _seconds(driver: Driver, bind: Callable[[Launch], Any], offered: Sequence[Di
     regions = [Region(driver.allocate(size), 0, size) for size in sizes]
     for region in regions:
         driver.write(region, np.zeros(region.nbytes, np.uint8))
-    bound = [_bound(driver, bind, division, count, regions) for division in offered]
+    bound = [_bound(bind, division, count, regions) for division in offered]
     best = [float("inf")] * len(offered)
     for _ in range(_RUNS):
         for index, kernel in enumerate(bound):
@@ -136,9 +140,7 @@ def _seconds(driver: Driver, bind: Callable[[Launch], Any], offered: Sequence[Di
     return best
 
 
-def _bound(
-    driver: Driver, bind: Callable[[Launch], Any], division: Division, count: int, regions: Sequence[Region]
-) -> Any:
+def _bound(bind: Bind, division: Division, count: int, regions: Sequence[Region]) -> Any:
     """The probe with a division; None where it does not compile."""
     rounded, sums, packed, output = regions
     launch = Launch(
