@@ -1,10 +1,11 @@
 /* Products of matrices: a work-group computes a tile of the result, from tiles of the operands in local memory.
  *
- * Of the tile, work-item (x, y) has the rows y, y + GROUP_ROWS, ... (ITEM_ROWS of them) and ITEM_COLUMNS vectors of
- * WIDTH neighbors (on a GPU, where a work-item is a lane, WIDTH is 1). An element is one chain of multiplications and
- * additions along the inner axis, whatever the tile: it does not depend on how many rows or columns there are. */
+ * Of the tile, work-item (x, y) has the rows y, y + GROUP_ROWS, ... (ITEM_ROWS of them) and the columns x,
+ * x + GROUP_COLUMNS, ... (ITEM_COLUMNS). An element is one chain of multiplications and additions along the inner axis,
+ * whatever the tile: it does not depend on how many rows or columns there are. */
 
 #include "functions.h"
+#include "product.h"
 #include "walk.h"
 
 #if IS_REAL
@@ -14,13 +15,7 @@
 #endif
 
 #define TILE_ROWS (GROUP_ROWS * ITEM_ROWS)
-#define TILE_COLUMNS (GROUP_COLUMNS * ITEM_COLUMNS * WIDTH)
-
-/* The sizes, and the strides of a row and a column of each operand. */
-typedef struct {
-  int32_t rows, inner, columns, row_tiles, column_tiles, padding;
-  int64_t a_row, a_column, b_row, b_column;
-} Product;
+#define TILE_COLUMNS (GROUP_COLUMNS * ITEM_COLUMNS)
 
 KERNEL_OF(GROUP_COLUMNS, GROUP_ROWS, 1)
 matmul(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), CONST_OPERAND(STORAGE(B), b), Walk batches,
@@ -39,7 +34,7 @@ matmul(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), CONST_OPERAN
   b += place_of(&batches, 2, 0, batch) + column * sizes.b_column;
   int rows = min(sizes.rows - row, TILE_ROWS), columns = min(sizes.columns - column, TILE_COLUMNS);
 
-  numbers sums[ITEM_ROWS][ITEM_COLUMNS];
+  number sums[ITEM_ROWS][ITEM_COLUMNS];
   for (int i = 0; i < ITEM_ROWS; i++)
     for (int j = 0; j < ITEM_COLUMNS; j++) sums[i][j] = 0;
   for (int first = 0; first < sizes.inner; first += DEPTH) {
@@ -57,11 +52,10 @@ matmul(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), CONST_OPERAN
     }
     BARRIER();
     for (int k = 0; k < depth; k++) {
-      numbers factors[ITEM_COLUMNS];
-      for (int j = 0; j < ITEM_COLUMNS; j++)
-        factors[j] = LOAD_NUMBERS(b_tile + k * TILE_COLUMNS + (j * GROUP_COLUMNS + x) * WIDTH);
+      number factors[ITEM_COLUMNS];
+      for (int j = 0; j < ITEM_COLUMNS; j++) factors[j] = b_tile[k * TILE_COLUMNS + j * GROUP_COLUMNS + x];
       for (int i = 0; i < ITEM_ROWS; i++) {
-        numbers factor = a_tile[(i * GROUP_ROWS + y) * DEPTH + k];
+        number factor = a_tile[(i * GROUP_ROWS + y) * DEPTH + k];
         for (int j = 0; j < ITEM_COLUMNS; j++) sums[i][j] = MULTIPLY_ADD(factor, factors[j], sums[i][j]);
       }
     }
@@ -70,11 +64,8 @@ matmul(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), CONST_OPERAN
 
   for (int i = 0; i < ITEM_ROWS; i++)
     for (int j = 0; j < ITEM_COLUMNS; j++) {
-      number values[WIDTH];
-      int place = (j * GROUP_COLUMNS + x) * WIDTH;
-      STORE_NUMBERS(sums[i][j], values);
-      for (int lane = 0; lane < WIDTH; lane++)
-        if (i * GROUP_ROWS + y < rows && place + lane < columns)
-          STORE(RESULT, values[lane], out, (int64_t)(row + i * GROUP_ROWS + y) * sizes.columns + column + place + lane);
+      int y_place = i * GROUP_ROWS + y, x_place = j * GROUP_COLUMNS + x;
+      if (y_place < rows && x_place < columns)
+        STORE(RESULT, sums[i][j], out, (int64_t)(row + y_place) * sizes.columns + column + x_place);
     }
 }
