@@ -10,7 +10,7 @@ from perfxapi.backend import OpCall
 from perfxapi_gpu_kernels.bindings.accepting import dtypes_are, has_contiguous_rows, num_rows, row_stride
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op
-from perfxapi_gpu_kernels.sources import program
+from perfxapi_gpu_kernels.sources import Program, program
 
 _GROUP = 256
 
@@ -25,24 +25,23 @@ def _accepts_unary(call: OpCall, properties: Properties) -> str | None:
     return None if call.inputs[0].is_contiguous else f"{call.op} of elements with gaps"
 
 
-def _elementwise(request: Request, activation: str, entry: str, *numbers: Argument) -> list[Launch]:
+def _elementwise(request: Request, built: Program, entry: str, *numbers: Argument) -> list[Launch]:
     (x,), (y,) = request.call.inputs, request.call.outputs
     count = math.prod(int(size) for size in x.shape)
     if not count:
         return []
     group = _group(request.properties)
-    built = program("activation", ACTIVATION=activation)
     return [Launch(built, entry, (-(-count // group), 1, 1), (group, 1, 1), (x, y, np.int64(count), *numbers))]
 
 
 @bind_op("sigmoid", "silu", "gelu_tanh", "erf", "gelu", accepts=_accepts_unary)
 def _unary(request: Request) -> list[Launch]:
-    return _elementwise(request, request.call.op, "unary")
+    return _elementwise(request, program("activation", ACTIVATION=request.call.op), "unary")
 
 
 @bind_op("softcap", accepts=_accepts_unary)
 def _softcap(request: Request) -> list[Launch]:
-    return _elementwise(request, "sigmoid", "softcap", np.float32(request.call.attributes["softcap"]))
+    return _elementwise(request, program("softcap"), "softcap", np.float32(request.call.attributes["softcap"]))
 
 
 def _accepts_gated(call: OpCall, properties: Properties) -> str | None:

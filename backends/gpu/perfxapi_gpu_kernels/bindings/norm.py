@@ -6,7 +6,7 @@ import numpy as np
 
 from perfxapi.backend import OpCall
 from perfxapi.memory import View
-from perfxapi_gpu_kernels.bindings.accepting import FLOATS, has_contiguous_rows, num_rows, row_stride
+from perfxapi_gpu_kernels.bindings.accepting import FLOATS, has_contiguous_rows, lanes_in_group, num_rows, row_stride
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op, row_group
 from perfxapi_gpu_kernels.sources import program
@@ -28,10 +28,10 @@ def _launch(request: Request, columns: int, rows: int, weight: View, arguments: 
     """One work-group for each row."""
     if not rows or not columns:
         return []
-    group = row_group(columns, request.properties)
-    built = program("norm", GROUP=group, WEIGHT=weight.dtype.name)
+    lanes = lanes_in_group(request.properties, most=row_group(columns, request.properties))
+    built = program("norm", WEIGHT=weight.dtype.name, **lanes)
     eps = np.float32(request.call.attributes["eps"])
-    return [Launch(built, request.call.op, (rows, 1, 1), (group, 1, 1), (*arguments, eps))]
+    return [Launch(built, request.call.op, (rows, 1, 1), (lanes["GROUP"], 1, 1), (*arguments, eps))]
 
 
 def _accepts_rms_norm(call: OpCall, properties: Properties) -> str | None:

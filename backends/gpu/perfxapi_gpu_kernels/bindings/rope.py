@@ -6,7 +6,7 @@ import numpy as np
 
 from perfxapi.backend import OpCall
 from perfxapi.memory import View
-from perfxapi_gpu_kernels.bindings.accepting import FLOATS, has_contiguous_rows, row_stride
+from perfxapi_gpu_kernels.bindings.accepting import FLOATS, has_contiguous_rows, lanes_in_group, row_stride
 from perfxapi_gpu_kernels.driver import Properties
 from perfxapi_gpu_kernels.launches import Argument, Launch, Request, bind_op, row_group
 from perfxapi_gpu_kernels.sources import Program, program
@@ -29,7 +29,7 @@ def _rope_table(request: Request) -> list[Launch]:
     group = row_group(half, request.properties)
     arguments = (positions, frequencies, request.call.outputs[0], np.int32(half))
     scale = np.float32(request.call.attributes["scale"])
-    built = program("rope", GROUP=group, WEIGHT="float32", INTERLEAVED=0)
+    built = program("rope", GROUP=group, WIDTH=1, WEIGHT="float32", INTERLEAVED=0)
     return [Launch(built, "rope_table", (tokens, -(-half // group), 1), (group, 1, 1), (*arguments, scale))]
 
 
@@ -68,8 +68,9 @@ def _launch(request: Request, x: View, weight_dtype: str, arguments: tuple[Argum
 
 def _program(request: Request, dim: int, weight_dtype: str) -> tuple[Program, int]:
     group = row_group(max(dim // 2, 1), request.properties)
-    interleaved = int(request.call.attributes["interleaved"] != 0)
-    return program("rope", GROUP=group, WEIGHT=weight_dtype, INTERLEAVED=interleaved), group
+    interleaved = request.call.attributes["interleaved"] != 0
+    lanes = {"GROUP": group, "WIDTH": 1} if interleaved else lanes_in_group(request.properties, most=group)
+    return program("rope", WEIGHT=weight_dtype, INTERLEAVED=int(interleaved), **lanes), lanes["GROUP"]
 
 
 @bind_op("rope", accepts=_accepts_rope)

@@ -22,17 +22,6 @@ KERNEL unary(CONST_OPERAND(float, x), OPERAND(float, y), int64_t count) {
   if (item < count - first) y[item] = ACTIVATION(x[item]);
 }
 
-/* cap * tanh(x / cap); 0 stands for no cap. */
-KERNEL softcap(CONST_OPERAND(float, x), OPERAND(float, y), int64_t count, float cap) {
-  OPEN_CONST(float, x);
-  OPEN(float, y);
-  int64_t first = (int64_t)GROUP_ID(0) * LOCAL_SIZE(0);
-  int item = LOCAL_ID(0);
-  x += first;
-  y += first;
-  if (item < count - first) y[item] = cap == 0 ? x[item] : cap * tanh(x[item] / cap);
-}
-
 /* ACTIVATION(gate) * up, for rows of `columns` items; an operand's rows may have gaps between them. */
 KERNEL gated(CONST_OPERAND(float, gate), CONST_OPERAND(float, up), OPERAND(float, y), int columns, int64_t gate_stride,
              int64_t up_stride) {

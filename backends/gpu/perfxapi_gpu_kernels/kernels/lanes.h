@@ -9,20 +9,32 @@
 #define LOAD_ITEMS(dtype, pointer) PERFX_JOIN(LOAD_ITEMS_, dtype)(pointer)
 #define LOAD_ITEMS_float32(pointer) LOAD_LANES(pointer)
 #define LOAD_ITEMS_float16(pointer) LOAD_HALF_LANES(pointer)
+#define LOAD_ITEMS_bfloat16(pointer) AS_FLOATS(TO_UINTS(LOAD_LANES(pointer)) << 16)
+
+/* Rows of any length: LOAD_PART has the items of a row of `count` from `item` on, 0 past its end, and STORE_PART writes
+ * those that are there. TOTAL is the sum over all lanes of a group. */
 
 #if WIDTH == 1
 #define FIRST_LANE LOCAL_ID(0)
 #define LANE_NUMBERS 0
 #define LANES_BARRIER() BARRIER()
 #define TO_INTS(values) ((int)(values))
+#define TO_UINTS(values) ((uint32_t)(values))
 #define FIRST_OF_LANES(values) (values)
+#define LOAD_PART(dtype, pointer, item, count) LOAD(dtype, pointer, item)
+#define STORE_PART(values, pointer, item, count) ((pointer)[item] = (values))
+#define TOTAL(values, scratch) group_sum(values, scratch)
 #define STORE_ITEMS(dtype, values, pointer, step) STORE(dtype, values, pointer, 0)
 #else /* 16 */
 #define FIRST_LANE 0
 #define LANE_NUMBERS ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 #define LANES_BARRIER()
 #define TO_INTS(values) convert_int16(values)
+#define TO_UINTS(values) convert_uint16(values)
 #define FIRST_OF_LANES(values) ((values).s0)
+#define LOAD_PART(dtype, pointer, item, count) PERFX_JOIN(load_part_, dtype)(pointer, item, count)
+#define STORE_PART(values, pointer, item, count) store_part(values, pointer, item, count)
+#define TOTAL(values, scratch) sum_of_lanes(values)
 #define STORE_ITEMS(dtype, values, pointer, step) PERFX_JOIN(store_items_, dtype)(values, pointer, step)
 
 /* Neighbors to places `step` elements apart. */
@@ -36,6 +48,27 @@ DEVICE void store_items_float16(float16 values, GLOBAL uint16_t* pointer, int64_
   uint16_t items[16];
   vstore_half16_rte(values, 0, (half*)items);
   for (int lane = 0; lane < 16; lane++) pointer[lane * step] = items[lane];
+}
+
+#define DEFINE_LOAD_PART(dtype)                                                                                       \
+  DEVICE float16 load_part_##dtype(GLOBAL const STORAGE_##dtype* pointer, int item, int count) {                      \
+    if (item + 16 <= count) return LOAD_ITEMS_##dtype(pointer + item);                                                \
+    float items[16];                                                                                                  \
+    for (int lane = 0; lane < 16; lane++) items[lane] = item + lane < count ? LOAD_##dtype(pointer, item + lane) : 0; \
+    return vload16(0, items);                                                                                         \
+  }
+DEFINE_LOAD_PART(float32)
+DEFINE_LOAD_PART(float16)
+DEFINE_LOAD_PART(bfloat16)
+
+DEVICE void store_part(float16 values, GLOBAL float* pointer, int item, int count) {
+  float items[16];
+  if (item + 16 <= count) {
+    vstore16(values, 0, pointer + item);
+    return;
+  }
+  vstore16(values, 0, items);
+  for (int lane = 0; item + lane < count; lane++) pointer[item + lane] = items[lane];
 }
 
 DEVICE float sum_of_lanes(float16 values) {

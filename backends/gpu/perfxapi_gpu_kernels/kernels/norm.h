@@ -1,10 +1,14 @@
 /* RMS normalization, alone and with residual additions: one work-group a row. Rows are float32, columns contiguous. */
 
+#include "lanes.h"
+
 DEVICE float inverse_rms(float sum_of_squares, int columns, float eps) {
   return 1.0f / sqrt(sum_of_squares / (float)columns + eps);
 }
 
-#define FOR_COLUMNS(column) for (int column = LOCAL_ID(0); column < columns; column += GROUP)
+#define FOR_COLUMNS(column) for (int column = FIRST_LANE; column < columns; column += LANES)
+#define ROW(pointer) LOAD_PART(float32, pointer, column, columns)
+#define SET_ROW(pointer, values) STORE_PART(values, pointer, column, columns)
 
 KERNEL_OF(GROUP, 1, 1)
 rms_norm(CONST_OPERAND(float, x), CONST_OPERAND(STORAGE(WEIGHT), weight), OPERAND(float, y), int columns,
@@ -16,10 +20,13 @@ rms_norm(CONST_OPERAND(float, x), CONST_OPERAND(STORAGE(WEIGHT), weight), OPERAN
   int64_t row = GROUP_ID(0);
   x += row * x_stride;
   y += row * columns;
-  float sum = 0;
-  FOR_COLUMNS(column) sum = fma(x[column], x[column], sum);
-  float factor = inverse_rms(group_sum(sum, scratch), columns, eps);
-  FOR_COLUMNS(column) y[column] = x[column] * factor * LOAD(WEIGHT, weight, column);
+  floats sum = BROADCAST(0.0f);
+  FOR_COLUMNS(column) {
+    floats value = ROW(x);
+    sum = fma(value, value, sum);
+  }
+  float factor = inverse_rms(TOTAL(sum, scratch), columns, eps);
+  FOR_COLUMNS(column) SET_ROW(y, ROW(x) * factor * LOAD_PART(WEIGHT, weight, column, columns));
 }
 
 /* total = x + y; normed = rms_norm(total) * weight. */
@@ -38,14 +45,14 @@ add_rms_norm(CONST_OPERAND(float, x), CONST_OPERAND(float, y), CONST_OPERAND(STO
   y += row * y_stride;
   total += row * columns;
   normed += row * columns;
-  float sum = 0;
+  floats sum = BROADCAST(0.0f);
   FOR_COLUMNS(column) {
-    float value = x[column] + y[column];
-    total[column] = value;
+    floats value = ROW(x) + ROW(y);
+    SET_ROW(total, value);
     sum = fma(value, value, sum);
   }
-  float factor = inverse_rms(group_sum(sum, scratch), columns, eps);
-  FOR_COLUMNS(column) normed[column] = total[column] * factor * LOAD(WEIGHT, weight, column);
+  float factor = inverse_rms(TOTAL(sum, scratch), columns, eps);
+  FOR_COLUMNS(column) SET_ROW(normed, ROW(total) * factor * LOAD_PART(WEIGHT, weight, column, columns));
 }
 
 /* total = x + rms_norm(y) * post; normed = rms_norm(total) * pre. */
@@ -65,15 +72,18 @@ norm_add_rms_norm(CONST_OPERAND(float, y), CONST_OPERAND(STORAGE(WEIGHT), post),
   x += row * x_stride;
   total += row * columns;
   normed += row * columns;
-  float sum = 0;
-  FOR_COLUMNS(column) sum = fma(y[column], y[column], sum);
-  float factor = inverse_rms(group_sum(sum, scratch), columns, eps);
-  sum = 0;
+  floats sum = BROADCAST(0.0f);
   FOR_COLUMNS(column) {
-    float value = x[column] + y[column] * factor * LOAD(WEIGHT, post, column);
-    total[column] = value;
+    floats value = ROW(y);
     sum = fma(value, value, sum);
   }
-  factor = inverse_rms(group_sum(sum, scratch), columns, eps);
-  FOR_COLUMNS(column) normed[column] = total[column] * factor * LOAD(WEIGHT, pre, column);
+  float factor = inverse_rms(TOTAL(sum, scratch), columns, eps);
+  sum = BROADCAST(0.0f);
+  FOR_COLUMNS(column) {
+    floats value = ROW(x) + ROW(y) * factor * LOAD_PART(WEIGHT, post, column, columns);
+    SET_ROW(total, value);
+    sum = fma(value, value, sum);
+  }
+  factor = inverse_rms(TOTAL(sum, scratch), columns, eps);
+  FOR_COLUMNS(column) SET_ROW(normed, ROW(total) * factor * LOAD_PART(WEIGHT, pre, column, columns));
 }

@@ -3,13 +3,27 @@
  * x is [tokens, heads, dim] with contiguous dim; a row of the table holds the cosines, then the sines, of `half`
  * angles. Pair p is the elements p and p + half of a head, or where INTERLEAVED 2p and 2p + 1. */
 
-#if INTERLEAVED
+#include "lanes.h"
+
+#if INTERLEAVED /* WIDTH 1 alone */
 #define FIRST_OF(pair) (2 * (pair))
-#define SECOND_OF(pair) (2 * (pair) + 1)
+#define SECOND 1
 #else
 #define FIRST_OF(pair) (pair)
-#define SECOND_OF(pair) ((pair) + half_size)
+#define SECOND half_size
 #endif
+#define FOR_PAIRS(pair) for (int pair = FIRST_LANE; pair < half_size; pair += LANES)
+#define LEFT(dtype, pointer) LOAD_PART(dtype, pointer, FIRST_OF(pair), half_size)
+#define RIGHT(dtype, pointer) LOAD_PART(dtype, (pointer) + SECOND, FIRST_OF(pair), half_size)
+
+/* Turns a pair by its angle in the table and writes it. */
+#define TURN(left, right)                                                               \
+  {                                                                                     \
+    floats cosine = LOAD_PART(float32, table, pair, half_size);                         \
+    floats sine = LOAD_PART(float32, table + half_size, pair, half_size);               \
+    STORE_PART(fma(left, cosine, -(right * sine)), y, FIRST_OF(pair), half_size);       \
+    STORE_PART(fma(right, cosine, left * sine), y + SECOND, FIRST_OF(pair), half_size); \
+  }
 
 KERNEL rope_table(CONST_OPERAND(int, positions), CONST_OPERAND(float, frequencies), OPERAND(float, table),
                   int half_size, float scale) {
@@ -36,11 +50,9 @@ rope(CONST_OPERAND(float, x), CONST_OPERAND(float, table), OPERAND(float, y), in
   x += token * token_stride + head * head_stride;
   y += (token * NUM_GROUPS(1) + head) * dim;
   table += token * table_stride;
-  for (int pair = LOCAL_ID(0); pair < half_size; pair += GROUP) {
-    float left = x[FIRST_OF(pair)], right = x[SECOND_OF(pair)];
-    float cosine = table[pair], sine = table[half_size + pair];
-    y[FIRST_OF(pair)] = fma(left, cosine, -(right * sine));
-    y[SECOND_OF(pair)] = fma(right, cosine, left * sine);
+  FOR_PAIRS(pair) {
+    floats left = LEFT(float32, x), right = RIGHT(float32, x);
+    TURN(left, right);
   }
   for (int item = 2 * half_size + LOCAL_ID(0); item < dim; item += GROUP) y[item] = x[item];
 }
@@ -59,14 +71,16 @@ norm_rope(CONST_OPERAND(float, x), CONST_OPERAND(STORAGE(WEIGHT), weight), CONST
   x += token * token_stride + head * head_stride;
   y += (token * NUM_GROUPS(1) + head) * 2 * half_size;
   table += token * table_stride;
-  float sum = 0;
-  for (int item = LOCAL_ID(0); item < 2 * half_size; item += GROUP) sum = fma(x[item], x[item], sum);
-  float factor = 1.0f / sqrt(group_sum(sum, scratch) / (float)(2 * half_size) + eps);
-  for (int pair = LOCAL_ID(0); pair < half_size; pair += GROUP) {
-    float left = x[FIRST_OF(pair)] * factor * LOAD(WEIGHT, weight, FIRST_OF(pair));
-    float right = x[SECOND_OF(pair)] * factor * LOAD(WEIGHT, weight, SECOND_OF(pair));
-    float cosine = table[pair], sine = table[half_size + pair];
-    y[FIRST_OF(pair)] = fma(left, cosine, -(right * sine));
-    y[SECOND_OF(pair)] = fma(right, cosine, left * sine);
+  floats sum = BROADCAST(0.0f);
+  FOR_PAIRS(pair) {
+    floats left = LEFT(float32, x), right = RIGHT(float32, x);
+    sum = fma(left, left, sum);
+    sum = fma(right, right, sum);
+  }
+  float factor = 1.0f / sqrt(TOTAL(sum, scratch) / (float)(2 * half_size) + eps);
+  FOR_PAIRS(pair) {
+    floats left = LEFT(float32, x) * factor * LEFT(WEIGHT, weight);
+    floats right = RIGHT(float32, x) * factor * RIGHT(WEIGHT, weight);
+    TURN(left, right);
   }
 }
