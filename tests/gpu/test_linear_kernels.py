@@ -120,3 +120,21 @@ def test_a_token_is_the_same_bits_in_any_batch(device: str, name: str):
         for first, last in ((0, 1), (3, 5), (8, 13), (13, 21)):
             for all_rows, part in zip(whole, results(x[first:last]), strict=True):
                 np.testing.assert_array_equal(all_rows[first:last], part)
+
+
+@on_each_device
+@pytest.mark.parametrize("activation_format", ["int8", "int16"])
+def test_activations_that_are_no_numbers_spoil_their_rows_alone(device: str, activation_format: str):
+    rng = np.random.default_rng(6)
+    weight = random_weight(rng, 20, 256, dtypes.q8_0)
+    x = rng.standard_normal((6, 256)).astype(np.float32)
+    x[0, 5], x[1, 7], x[3, 32:64] = np.nan, np.inf, -np.inf
+    x[2], x[4, :32] = 0, 1e-42  # whose inverse is infinite
+    with px.use_device(device, **ON_DEVICE):
+        operand, constant = px.asarray(x, device=device), weight_on(device, weight, "q8_0")
+        found = np.asarray(px.nn.linear(operand, constant, activation_format=activation_format))
+    with np.errstate(all="ignore"):
+        expected = round_activations(x, activation_format) @ values_of(weight).T
+    assert np.isnan(expected[[0, 1, 3]]).all()
+    np.testing.assert_allclose(found, expected, atol=4e-6 * np.nanmax(np.abs(expected)))
+    assert not found[2].any()
