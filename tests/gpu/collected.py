@@ -90,7 +90,7 @@ def covering_cases(properties: Properties) -> list[tuple[Case, frozenset[Program
     seen = set[object]()
     chosen = []
     for case, programs in all_launched(properties):
-        found = {case.spec.name, *(feature for program in programs for feature in features(program))}
+        found = {("op", case.spec.name), *(feature for program in programs for feature in features(program))}
         if not found <= seen:
             seen |= found
             chosen.append((case, programs))
@@ -110,4 +110,4 @@ def covering_programs(properties: Properties) -> list[Program]:
 
 def features(program: Program) -> set[object]:
     """What one program has in common with others: the file, and in it each define with its value."""
-    return {program.source, *((program.source, *define) for define in program.defines)}
+    return {("file", program.source), *((program.source, *define) for define in program.defines)}
