@@ -21,12 +21,10 @@ kv_write(CONST_OPERAND(float, k), CONST_OPERAND(float, v), CONST_OPERAND(int, sl
   OPEN(STORAGE(CACHE), k_cache);
   OPEN(STORAGE(CACHE), v_cache);
   int64_t token = GROUP_ID(0), head = GROUP_ID(1);
-  int wrong = IS_FAULTY;
+  int wrong = 0;
   for (int other = 0; other < tokens && !checked; other++) wrong |= slots[other] < -1 || slots[other] >= num_slots;
-  if (wrong) {
-    if (LOCAL_ID(0) == 0) FAULT();
-    return;
-  }
+  if (wrong && LOCAL_ID(0) == 0) FAULT();
+  if (wrong || IS_FAULTY) return; /* the word is read only where no work-item of this kernel writes it */
   int slot = slots[token];
   if (slot < 0) return;
   int64_t block = (int64_t)(slot / block_size) * NUM_GROUPS(1) + head, place = slot % block_size;
