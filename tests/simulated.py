@@ -26,7 +26,10 @@ SPACE = "sim"
 
 
 class SimulatedMemory:
-    """Counts what goes in and out. `lost` makes every copy fail."""
+    """Counts what goes in and out. `lost` makes every copy fail, `lost_at` that event and those after it.
+
+    Events are copies and launches of kernels.
+    """
 
     def __init__(self, limit: int = 1 << 30, name: str = SPACE) -> None:
         self.name = name
@@ -35,6 +38,8 @@ class SimulatedMemory:
         self.reads: list[tuple[int, int]] = []
         self.writes: list[tuple[int, int]] = []
         self.lost = False
+        self.lost_at: int | None = None
+        self.num_events = 0
 
     @property
     def bytes_read(self) -> int:
@@ -49,19 +54,22 @@ class SimulatedMemory:
         self.reads, self.writes = [], []
 
     def read(self, storage: Any, offset: int, out: Bytes) -> None:
-        self._check()
+        self.begin()
         self.reads.append((offset, out.nbytes))
         out[:] = storage[offset : offset + out.nbytes]
 
     def write(self, storage: Any, offset: int, data: Bytes) -> None:
-        self._check()
+        self.begin()
         self.writes.append((offset, data.nbytes))
         storage[offset : offset + data.nbytes] = data
 
     def slice(self, storage: Any, offset: int, nbytes: int) -> Any:
         return storage[offset : offset + nbytes]
 
-    def _check(self) -> None:
+    def begin(self) -> None:
+        """An event begins."""
+        self.num_events += 1
+        self.lost |= self.num_events == self.lost_at
         if self.lost:
             raise DeviceLostError(f"sim:{self.name[3:] or 0} does not answer")
 
@@ -91,6 +99,7 @@ class SimulatedKernel:
     def compute(self, call: OpCall) -> None:
         """Computes on what lies in simulated memory, valid or not."""
         self.num_launches += 1
+        self.memory.begin()
         if self.raises is not None:
             self.memory.lost |= isinstance(self.raises, DeviceLostError)
             raise self.raises

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fallback_helpers import Baseline, make_llm, tokens_of
 from random_models import NUM_LAYERS
-from simulated import SimulatedBackend, SimulatedMemory
+from simulated import SimulatedBackend, registered
 
 import perfxapi as px
 from perfxapi.backend import REGISTRY
@@ -127,32 +127,46 @@ def test_the_command_line_takes_a_map(
 # ---- devices that are lost
 
 
-def fail_at(memory: SimulatedMemory, number: int) -> None:
-    """Makes a memory stop answering at its copy of that number."""
-    seen, original = 0, memory._check
-
-    def check() -> None:
-        nonlocal seen
-        seen += 1
-        memory.lost |= seen >= number
-        original()
-
-    memory._check = check  # type: ignore[method-assign]
+WHOLE, PART, SECOND = {"sim:0": "0-"}, {"sim:0": "0-1", "cpu": "2-"}, {"sim:1": "0", "sim:0": "1-"}
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 5, 8, 13, 21, 30])
-@pytest.mark.parametrize("device_map", [{"sim:0": "0-"}, {"sim:0": "0-1", "cpu": "2-"}, {"sim:1": "0", "sim:0": "1-"}])
-def test_a_loss_anywhere_ends_in_the_same_answer(
+@pytest.fixture(scope="module")
+def num_events(model_path: Path) -> int:
+    """Copies and launches on a simulated device, from loading the model to the last token of three requests."""
+    with registered(2) as backend:
+        backend.compiles = True
+        tokens_of(make_llm(model_path, "sim:0"))
+        return backend.memory.num_events
+
+
+def assert_the_same_after_a_loss(
     device_map: dict[str, Any], number: int, baseline: Baseline, model_path: Path, sims: SimulatedBackend
 ) -> None:
-    """While the KV cache is made, weights go there, in the first step, in others."""
-    fail_at(sims.memory, number)
+    sims.memory.lost_at = number
     with pytest.warns(FallbackWarning, match=r"device 'sim:0': sim:0 was lost .* The work runs on cpu:0") as caught:
         llm = make_llm(model_path, "auto", device_map=device_map)
         assert tokens_of(llm) == baseline.tokens
     assert len(caught) == 1
     assert llm.engine.metrics.num_device_losses == 1
     assert REGISTRY.lost(sims.device)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 8, 30, 100, 200])
+@pytest.mark.parametrize("device_map", [WHOLE, PART, SECOND], ids=str)
+def test_a_loss_anywhere_ends_in_the_same_answer(
+    device_map: dict[str, Any], number: int, baseline: Baseline, model_path: Path, sims: SimulatedBackend
+) -> None:
+    """While the KV cache is made, weights go there, in the first step, in others."""
+    assert_the_same_after_a_loss(device_map, number, baseline, model_path, sims)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hundredth", range(100))
+def test_a_loss_at_each_hundredth_of_a_run_ends_in_the_same_answer(
+    hundredth: int, num_events: int, baseline: Baseline, model_path: Path, sims: SimulatedBackend
+) -> None:
+    number = 1 + hundredth * (num_events - 1) // 100
+    assert_the_same_after_a_loss(WHOLE, number, baseline, model_path, sims)
 
 
 def test_with_error_a_loss_is_raised(model_path: Path, sims: SimulatedBackend) -> None:
