@@ -40,7 +40,9 @@ class Settings(BaseModel):
     spin_us: int = Field(200, ge=0, le=1_000_000, description="Microseconds that idle threads spin before they sleep.")
     tune: bool = Field(True, description="Measure which kernel is quickest where a backend offers several.")
     tune_seconds: float = Field(
-        10.0, ge=0, description="Seconds that a process may measure what nodes of plans take on several devices."
+        0.0,
+        ge=0,
+        description="Seconds that a process may measure where nodes of plans run best, as `perfxlm tune` does.",
     )
     tuning_file: str = Field("", description="File of measured choices; empty: one in the user's cache folder.")
     kernel_folder: str = Field("", description="Folder of compiled custom kernels; empty: one in the user's cache.")

@@ -1,10 +1,11 @@
 """The device "auto" for plans: nodes are placed where they and the copies between them take the least time.
 
 Candidates are the devices that work and are no last resort. Nodes with state stay where it lives, nodes that the traced
-code put on a device stay there. What each node takes on each device is measured when it is first needed, within the
-seconds that the settings allow (`perfxlm tune` takes more), and kept for this machine. The best single device runs all,
-unless several together are predicted to be quicker by at least 5%, and are when both are tried. A device of which too
-little is known takes no part; until the preferred device is known, it runs all.
+code put on a device stay there. What each node takes on each device is measured by `perfxlm tune` (or when it is first
+needed, within the seconds that the settings allow: by default none) and kept for this machine. Where nothing is known
+no other backend is loaded. The best single device runs all, unless several together are predicted to be quicker by at
+least 5%, and are when both are tried. A device of which too little is known takes no part; until the preferred device
+is known, it runs all.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from perfxapi.graph.rehearsal import seconds_side_by_side
 from perfxapi.graph.runs import SMALL, reads_foreign_state
 from perfxapi.memory import HOST, bind
 from perfxapi.settings import settings
+from perfxapi.tuning import NODES, TUNER
 
 WORTH = 0.95
 """Of the best single device's seconds: what a placement over several must be predicted to take at most."""
@@ -76,10 +78,13 @@ def place_by_cost(graph: Graph, bounds: Mapping[str, int]) -> Placed | None:
     """The graph placed where it is quickest; None where there is no choice, or too little is known to choose."""
     if not settings().tune or _operations(graph, bounds) < _LEAST_OPERATIONS:
         return None
+    budget = _current_budget()
+    if budget.left <= 0 and not TUNER.known(NODES):
+        return None
     devices = candidates()
     if len({device.memory_space for device in devices}) < 2:
         return None
-    budget, calls = _current_budget(), BoundCalls(bounds)
+    calls = BoundCalls(bounds)
     named = {node.device for node in graph.nodes if node.device is not None}
     copies = {d.memory_space: copy_cost(d, budget) for d in (*devices, *named) if d.memory_space != HOST}
     known = {space: cost for space, cost in copies.items() if cost is not None}

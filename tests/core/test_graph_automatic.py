@@ -31,6 +31,7 @@ CHEAP, DEAR = CopyCost(1e-6, 1e12, 1e12), CopyCost(1.0, 1e3, 1e3)
 def tuned(tmp_path: Path, set_setting: Callable[[str, str], None]) -> Iterator[SimulatedBackend]:
     """Two devices that "auto" may choose, and an empty file of what was measured."""
     set_setting("TUNE", "1")
+    set_setting("TUNE_SECONDS", "10")
     set_setting("TUNING_FILE", str(tmp_path / "tuning.json"))
     TUNER.forget()
     with registered(2, priority=0) as backend:
