@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,11 @@ class ModelOptions:
     def device_of(self, layer: int) -> str | None:
         """The device that was named for a layer; None where none was."""
         return self.devices[layer] if self.devices else None
+
+    def on_device_of(self, layer: int) -> AbstractContextManager[object]:
+        """Within the context, ops are on the device that was named for a layer, if one was."""
+        device = self.device_of(layer)
+        return px.use_device(device) if device is not None else nullcontext()
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,11 @@ class Decoder(ABC):
         `kv` holds each layer's key and value cache, which are written in place. Where layers have devices, the
         embedding is on that of the first.
         """
-        device_of, tables = self.options.device_of, self._rotary(batch.positions)
-        with px.use_device(device_of(0)):
+        on_device_of, tables = self.options.on_device_of, self._rotary(batch.positions)
+        with on_device_of(0):
             x: px.Array = px.nn.embedding(batch.tokens, self._embedding, scale=self.config.embedding_scale)
         for index, (layer, table, cache) in enumerate(zip(self._layers, tables, kv, strict=True)):
-            with px.use_device(device_of(index)):
+            with on_device_of(index):
                 x = layer(x, table, batch, cache)
         normalized: px.Array = px.nn.rms_norm(x, self._output_norm, eps=self.config.rms_eps)
         return normalized
