@@ -25,13 +25,29 @@ def _accepts_unary(call: OpCall, properties: Properties) -> str | None:
     return None if call.inputs[0].is_contiguous else f"{call.op} of elements with gaps"
 
 
-def _elementwise(request: Request, built: Program, entry: str, *numbers: Argument) -> list[Launch]:
+def _elementwise(request: Request, built: Program, entry: str) -> list[Launch]:
     (x,), (y,) = request.call.inputs, request.call.outputs
     count = math.prod(int(size) for size in x.shape)
     if not count:
         return []
-    group = _group(request.properties)
-    return [Launch(built, entry, (-(-count // group), 1, 1), (group, 1, 1), (x, y, np.int64(count), *numbers))]
+    return [_flat(request.properties, built, entry, (x, y), count)]
+
+
+def _flat(
+    properties: Properties,
+    built: Program,
+    entry: str,
+    operands: tuple[Argument, Argument],
+    count: int,
+    *numbers: Argument,
+) -> Launch:
+    group = _group(properties)
+    return Launch(built, entry, (-(-count // group), 1, 1), (group, 1, 1), (*operands, np.int64(count), *numbers))
+
+
+def softcap_launch(properties: Properties, x: Argument, y: Argument, count: int, softcap: float) -> Launch:
+    """softcap * tanh(x / softcap) of so many contiguous elements."""
+    return _flat(properties, program("softcap"), "softcap", (x, y), count, np.float32(softcap))
 
 
 @bind_op("sigmoid", "silu", "gelu_tanh", "erf", "gelu", accepts=_accepts_unary)
@@ -41,7 +57,9 @@ def _unary(request: Request) -> list[Launch]:
 
 @bind_op("softcap", accepts=_accepts_unary)
 def _softcap(request: Request) -> list[Launch]:
-    return _elementwise(request, program("softcap"), "softcap", np.float32(request.call.attributes["softcap"]))
+    (x,), (y,), softcap = request.call.inputs, request.call.outputs, request.call.attributes["softcap"]
+    count = math.prod(int(size) for size in x.shape)
+    return [softcap_launch(request.properties, x, y, count, softcap)] if count else []
 
 
 def _accepts_gated(call: OpCall, properties: Properties) -> str | None:

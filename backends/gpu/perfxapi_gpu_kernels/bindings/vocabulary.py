@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perfxapi.backend import OpCall
+from perfxapi_gpu_kernels.bindings.activation import softcap_launch
 from perfxapi_gpu_kernels.bindings.linear import product_launch
 from perfxapi_gpu_kernels.bindings.products import (
     aligned,
@@ -83,9 +84,6 @@ def _vocab_topk(request: Request) -> list[Launch]:
     logits, rest = split(rest, nbytes[0])
     launches = [*operands.launches, product_launch(request, operands, [logits], slice(0, 1))]
     if softcap:
-        count, group = rows * vocabulary, min(256, request.properties.max_group_size)
-        capped = (logits, rest, np.int64(count), np.float32(softcap))
-        built = program("activation", ACTIVATION="sigmoid")
-        launches.append(Launch(built, "softcap", (-(-count // group), 1, 1), (group, 1, 1), capped))
+        launches.append(softcap_launch(request.properties, logits, rest, rows * vocabulary, softcap))
         logits = rest
     return [*launches, *topk_launches(request.properties, logits, vocabulary, (rows, vocabulary), bests, call.outputs)]
