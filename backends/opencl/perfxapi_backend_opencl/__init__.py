@@ -26,7 +26,7 @@ def register_backends(register: Callable[[BackendManifest], None]) -> None:
             priority=50,
             own_memory=True,
             probe="perfxapi_backend_opencl.probe:probe",
-            probe_seconds=10,
+            probe_seconds=30,
             mend="pip install 'perfxapi-backend-opencl[cpu]'",
         )
     )
