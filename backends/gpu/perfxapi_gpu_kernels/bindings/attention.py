@@ -117,15 +117,17 @@ def _paged_attention(request: Request) -> list[Launch]:
         return []
     tile_heads = _tile_heads(q, k_cache)
     tile_tokens = 1 if tokens <= requests else max(1, _rows_that_fit(properties, dim) // tile_heads)
-    built, group = _program(request, tile_heads, tile_tokens)
     sizes = tokens, requests, int(table.shape[1]), int(v_cache.shape[0]), heads, int(v_cache.shape[1])
     arguments: tuple[Argument, ...] = (*request.call.inputs, *request.call.outputs, *map(np.int32, sizes), *_steps(q))
     arguments += np.float32(attributes["scale"]), np.int32(attributes["window"]), np.float32(attributes["softcap"])
     tiles = min(tokens, tokens // tile_tokens + requests), heads // tile_heads
     shares = _num_shares(request.call, properties)
-    if shares == 1 or request.workspace is None:
+    workspace = request.workspace if shares > 1 else None
+    source = "attention" if workspace is None else "attention_parts"
+    built, group = _program(request, source, tile_heads, tile_tokens)
+    if workspace is None:
         return [Launch(built, "attend", (*tiles, 1), (group, 1, 1), arguments, checks=True)]
-    arguments += request.workspace, np.int32(_max_parts(request.call))
+    arguments += workspace, np.int32(_max_parts(request.call))
     return [
         Launch(built, "attend_parts", (*tiles, shares), (group, 1, 1), arguments, checks=True),
         Launch(built, "merge_parts", (*tiles, tile_heads), (group, 1, 1), arguments, checks=True),
@@ -137,8 +139,8 @@ def _rows_that_fit(properties: Properties, dim: int) -> int:
     return max(1, min(_MAX_ROWS, properties.local_memory // _local_bytes(1, dim)))
 
 
-def _program(request: Request, tile_heads: int, tile_tokens: int) -> tuple[Program, int]:
+def _program(request: Request, source: str, tile_heads: int, tile_tokens: int) -> tuple[Program, int]:
     q, k_cache, v_cache = request.call.inputs[:3]
     lanes = lanes_in_group(request.properties, most=_PARTITION)
     shape: dict[str, str | int] = {"DIM": int(q.shape[2]), "BLOCK": int(v_cache.shape[2]), "CACHE": k_cache.dtype.name}
-    return program("attention", HEADS=tile_heads, TOKENS=tile_tokens, **shape, **lanes), lanes["GROUP"]
+    return program(source, HEADS=tile_heads, TOKENS=tile_tokens, **shape, **lanes), lanes["GROUP"]

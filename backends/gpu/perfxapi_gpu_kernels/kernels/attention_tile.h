@@ -84,7 +84,7 @@ DEVICE void load_queries(struct Tile tile, GLOBAL const float* q, int64_t token_
   }
 }
 
-/* weights[row][position]: the scores of a partition, minus infinity where a row does not see a position. */
+/* weights[row][position]: the products of queries and keys of a partition. */
 DEVICE void score(struct Tile tile, int partition, LOCAL const float* queries, LOCAL float* weights) {
   int first_chunk = first_visible(tile) / CHUNK, last_chunk = (tile.first_position + tile.num_tokens - 1) / CHUNK;
   for (int place = FIRST_LANE; place < PARTITION; place += LANES * SCORE_WIDTH) {
@@ -111,30 +111,37 @@ DEVICE void score(struct Tile tile, int partition, LOCAL const float* queries, L
     }
 #pragma unroll
     for (int part = 0; part < SCORE_WIDTH; part++) {
-      ints positions = position + part * LANES + LANE_NUMBERS;
 #pragma unroll
-      for (int row = 0; row < ROWS; row++) {
-        int last = row / HEADS < tile.num_tokens ? tile.first_position + row / HEADS : -1;
-        int before = tile.window > 0 ? last - tile.window : -1;
-        floats x = sums[part][row] * tile.scale;
-        if (tile.softcap != 0) x = capped(x, tile.softcap);
-        x = ((positions <= last) & (positions > before)) ? x : BROADCAST(-INFINITY);
-        STORE_LANES(x, weights + row * PARTITION + place + part * LANES);
-      }
+      for (int row = 0; row < ROWS; row++)
+        STORE_LANES(sums[part][row], weights + row * PARTITION + place + part * LANES);
     }
   }
 }
 
-/* Scores to exp(score - largest). largest[row] and sums[row] are the row's in this partition. `scratch` has a number
+/* What products of a row at `positions` are as scores: minus infinity where it does not see a position. */
+DEVICE floats visible(struct Tile tile, int row, floats products, ints positions) {
+  int last = row / HEADS < tile.num_tokens ? tile.first_position + row / HEADS : -1;
+  int before = tile.window > 0 ? last - tile.window : -1;
+  floats x = products * tile.scale;
+  if (tile.softcap != 0) x = capped(x, tile.softcap);
+  return ((positions <= last) & (positions > before)) ? x : BROADCAST(-INFINITY);
+}
+
+/* Products to exp(score - largest). largest[row] and sums[row] are the row's in this partition. `scratch` has a number
  * for each row and chunk. */
 #if WIDTH == CHUNK
-DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest, LOCAL float* sums) {
+DEVICE void soften(struct Tile tile, int partition, LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest,
+                   LOCAL float* sums) {
   for (int row = 0; row < ROWS; row++, weights += PARTITION) {
     floats most = BROADCAST(LOWEST), sum = BROADCAST(0.0f);
-    for (int place = 0; place < PARTITION; place += LANES) most = fmax(most, vload16(0, weights + place));
+    for (int place = 0; place < PARTITION; place += LANES) {
+      floats x = visible(tile, row, LOAD_LANES(weights + place), partition * PARTITION + place + LANE_NUMBERS);
+      STORE_LANES(x, weights + place);
+      most = fmax(most, x);
+    }
     largest[row] = max_of_lanes(most);
     for (int place = 0; place < PARTITION; place += LANES) {
-      floats power = exp_of_negative(vload16(0, weights + place) - largest[row]);
+      floats power = exp_of_negative(LOAD_LANES(weights + place) - largest[row]);
       STORE_LANES(power, weights + place);
       sum += power;
     }
@@ -142,10 +149,15 @@ DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* larg
   }
 }
 #else
-DEVICE void soften(LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest, LOCAL float* sums) {
+DEVICE void soften(struct Tile tile, int partition, LOCAL float* weights, LOCAL float* scratch, LOCAL float* largest,
+                   LOCAL float* sums) {
   for (int item = LOCAL_ID(0); item < ROWS * CHUNKS; item += GROUP) {
     float most = LOWEST;
-    for (int place = 0; place < CHUNK; place++) most = fmax(most, weights[item * CHUNK + place]);
+    for (int place = item * CHUNK; place < item * CHUNK + CHUNK; place++) {
+      int position = partition * PARTITION + place % PARTITION;
+      weights[place] = visible(tile, item / CHUNKS, weights[place], position);
+      most = fmax(most, weights[place]);
+    }
     scratch[item] = most;
   }
   BARRIER();
@@ -207,3 +219,39 @@ DEVICE void rescale(float* total_largest, float* total_sum, float largest, float
   *total_sum = fma(*total_sum, *keep, sum * *take);
   *total_largest = now;
 }
+
+#define ATTENTION_PARAMETERS                                                                                           \
+  CONST_OPERAND(float, q), CONST_OPERAND(STORAGE(CACHE), k_cache), CONST_OPERAND(STORAGE(CACHE), v_cache),             \
+      CONST_OPERAND(int, query_start), CONST_OPERAND(int, kv_len), CONST_OPERAND(int, block_table), OPERAND(float, y), \
+      int num_tokens, int num_requests, int table_width, int num_blocks, int heads, int kv_heads, int64_t q_token,     \
+      int64_t q_head, float scale, int window, float softcap
+
+/* Opens the operands and finds the tile GROUP_ID(0). Axis 1 counts kv heads and, in each, the HEADS of a tile. */
+#define OPEN_TILE                                    \
+  OPEN_CONST(float, q);                              \
+  OPEN_CONST(STORAGE(CACHE), k_cache);               \
+  OPEN_CONST(STORAGE(CACHE), v_cache);               \
+  OPEN_CONST(int, query_start);                      \
+  OPEN_CONST(int, kv_len);                           \
+  OPEN_CONST(int, block_table);                      \
+  OPEN(float, y);                                    \
+  int first_head = GROUP_ID(1) * HEADS;              \
+  int64_t kv_head = first_head / (heads / kv_heads); \
+  struct Tile tile;                                  \
+  tile.keys = k_cache + kv_head * DIM * BLOCK;       \
+  tile.values = v_cache + kv_head * DIM * BLOCK;     \
+  tile.block_step = (int64_t)kv_heads * DIM * BLOCK; \
+  tile.num_blocks = num_blocks;                      \
+  tile.window = window;                              \
+  tile.scale = scale;                                \
+  tile.softcap = softcap;                            \
+  q += first_head * q_head;                          \
+  y += (int64_t)first_head * DIM;                    \
+  if (find_tile(&tile, GROUP_ID(0), query_start, kv_len, num_requests, num_tokens, block_table, table_width)) FAULT()
+
+#define OPEN_SCRATCH                            \
+  LOCAL_ARRAY(float, queries, DIM* ROWS);       \
+  LOCAL_ARRAY(float, weights, PARTITION* ROWS); \
+  LOCAL_ARRAY(float, scratch, CHUNKS* ROWS);    \
+  LOCAL_ARRAY(float, largest, ROWS);            \
+  LOCAL_ARRAY(float, sums, ROWS)
