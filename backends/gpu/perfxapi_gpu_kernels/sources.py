@@ -53,8 +53,8 @@ def _text_of(wanted: Program) -> str:
 
 
 def entries(wanted: Program) -> list[str]:
-    """The names of the kernels in a program's source."""
-    return _ENTRY.findall(_text_of(wanted))
+    """The names of the kernels in a program's source, each once, though it may have several forms."""
+    return list(dict.fromkeys(_ENTRY.findall(_text_of(wanted))))
 
 
 def source_text(wanted: Program, properties: Properties) -> str:
