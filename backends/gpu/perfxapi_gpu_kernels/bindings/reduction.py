@@ -88,13 +88,13 @@ def _pass(properties: Properties, lines: Lines, out: Argument, source: Argument,
     """Lines of elements become lines of the results of their chunks."""
     length, chunks = lines.length, num_chunks(lines.length, _CHUNK)
     kept_step = 1 if lines.kept.strides[1][0] == 1 else -1
-    step = 1 if len(lines.along.sizes) == 1 and lines.along.strides[1][0] == 1 else -1
+    stride = -1 if len(lines.along.sizes) > 1 else int(lines.along.strides[1][0] == 1)
     width = vector_width(properties, *(defines[name] for name in ("A", "COMPUTE", "RESULT")))
     if lines.are_columns and (kept_step != 1 or lines.kept.columns < width):
         width = 1
     height = max(1, min(256, properties.max_group_size) // _LANES)
     defines = {**defines, "LANES": _LANES, "HEIGHT": height, "WIDTH": width}
-    made = program("reduce", **defines, A_STEP=step, KEPT_STEP=kept_step)
+    made = program("reduce", **defines, STRIDE=stride, KEPT_STEP=kept_step)
     walks = (out, source, lines.kept.structure, lines.along.structure)
     if lines.are_columns:
         most = 16 if width > 1 else 256  # the chunks of a line take long enough

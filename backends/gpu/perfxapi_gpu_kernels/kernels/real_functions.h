@@ -1,6 +1,29 @@
 /* Functions of floating-point numbers, as NumPy has them where C says something else or nothing. They hold for vectors
  * too (numbers.h): what is chosen is chosen by ?:, lane by lane. */
 
+#if WIDTH == 1
+#define DEFINE_WAVE(name) \
+  DEVICE numbers apply_##name(numbers a) { return name(a); }
+#else
+/* Libraries reduce large angles in another way, and some the whole vector: what is far goes by itself, one by one, so
+ * that no element depends on its neighbors. */
+#define DEFINE_WAVE(name)                                                 \
+  DEVICE numbers apply_##name(numbers a) {                                \
+    truths is_far = fabs(a) > 100.0f;                                     \
+    numbers result = name(is_far ? (numbers)0 : a);                       \
+    if (!any(is_far)) return result;                                      \
+    float angles[WIDTH], values[WIDTH];                                   \
+    STORE_NUMBERS(a, angles);                                             \
+    STORE_NUMBERS(result, values);                                        \
+    for (int lane = 0; lane < WIDTH; lane++)                              \
+      if (fabs(angles[lane]) > 100.0f) values[lane] = name(angles[lane]); \
+    return LOAD_NUMBERS(values);                                          \
+  }
+#endif
+DEFINE_WAVE(cos)
+DEFINE_WAVE(sin)
+DEFINE_WAVE(tan)
+
 DEVICE numbers apply_copy(numbers a) { return a; }
 DEVICE numbers apply_abs(numbers a) { return fabs(a); }
 DEVICE numbers apply_acos(numbers a) { return acos(a); }
@@ -10,7 +33,6 @@ DEVICE numbers apply_asinh(numbers a) { return asinh(a); }
 DEVICE numbers apply_atan(numbers a) { return atan(a); }
 DEVICE numbers apply_atanh(numbers a) { return atanh(a); }
 DEVICE numbers apply_ceil(numbers a) { return ceil(a); }
-DEVICE numbers apply_cos(numbers a) { return cos(a); }
 DEVICE numbers apply_cosh(numbers a) { return cosh(a); }
 DEVICE numbers apply_exp(numbers a) { return exp(a); }
 DEVICE numbers apply_expm1(numbers a) { return expm1(a); }
@@ -21,10 +43,8 @@ DEVICE numbers apply_log1p(numbers a) { return log1p(a); }
 DEVICE numbers apply_log2(numbers a) { return log2(a); }
 DEVICE numbers apply_round(numbers a) { return rint(a); }
 DEVICE numbers apply_sign(numbers a) { return a > 0 ? (numbers)1 : a < 0 ? (numbers)(-1) : a; }
-DEVICE numbers apply_sin(numbers a) { return sin(a); }
 DEVICE numbers apply_sinh(numbers a) { return sinh(a); }
 DEVICE numbers apply_sqrt(numbers a) { return sqrt(a); }
-DEVICE numbers apply_tan(numbers a) { return tan(a); }
 DEVICE numbers apply_tanh(numbers a) { return tanh(a); }
 DEVICE numbers apply_trunc(numbers a) { return trunc(a); }
 

@@ -9,6 +9,9 @@
 #include "functions.h"
 #include "walk.h"
 
+/* Where an element of a line is: STRIDE is 1, 0 for a single stride, or -1 where lines go along several axes. */
+#define ALONG(index) (STRIDE == 1 ? (index) : STRIDE == 0 ? (index) * walk.strides[1][0] : place_of(&walk, 1, 0, index))
+
 #if WIDTH == LANES
 /* The lanes are one vector: a work-item has a chunk. */
 KERNEL reduce_rows(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(float, a), Walk kept, Walk walk, int lines, int length,
@@ -20,12 +23,12 @@ KERNEL reduce_rows(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(float, a), Walk 
   a += place_of(&kept, 1, 0, line);
   int count = min(length - first, CHUNK), index = 0;
   numbers result = IDENTITY;
-  if (A_STEP == 1)
+  if (STRIDE == 1)
     for (; index + LANES <= count; index += LANES) result = FUNCTION(result, LOAD_NUMBERS(a + first + index));
   for (; index < count; index += LANES) {
     float values[LANES];
     for (int lane = 0; lane < LANES; lane++)
-      values[lane] = index + lane < count ? a[place_of(&walk, 1, 0, first + index + lane)] : (float)IDENTITY;
+      values[lane] = index + lane < count ? a[ALONG(first + index + lane)] : (float)IDENTITY;
     result = FUNCTION(result, LOAD_NUMBERS(values));
   }
   float lanes[2 * LANES];
@@ -55,8 +58,7 @@ reduce_rows(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a), Walk ke
   if (count > 0) a += place_of(&kept, 1, 0, line);
   for (int step = 0; step < steps; step++) {
     int index = step * LANES + lane;
-    if (index < count)
-      result = FUNCTION(result, (number)LOAD(A, a, A_STEP == 1 ? first + index : place_of(&walk, 1, 0, first + index)));
+    if (index < count) result = FUNCTION(result, (number)LOAD(A, a, ALONG(first + index)));
   }
   scratch[mine] = result;
   BARRIER();
@@ -92,10 +94,10 @@ KERNEL reduce_columns(OPERAND(STORAGE(RESULT), out), CONST_OPERAND(STORAGE(A), a
   for (int lane = 0; lane < LANES; lane++) lanes[lane] = IDENTITY;
   int index = 0;
   for (; index + LANES <= count; index += LANES)
-    for (int lane = 0; lane < LANES; lane++)
-      lanes[lane] = FUNCTION(lanes[lane], READ(place_of(&walk, 1, 0, first + index + lane)));
+#pragma unroll
+    for (int lane = 0; lane < LANES; lane++) lanes[lane] = FUNCTION(lanes[lane], READ(ALONG(first + index + lane)));
   for (int lane = 0; lane < LANES; lane++)
-    if (index + lane < count) lanes[lane] = FUNCTION(lanes[lane], READ(place_of(&walk, 1, 0, first + index + lane)));
+    if (index + lane < count) lanes[lane] = FUNCTION(lanes[lane], READ(ALONG(first + index + lane)));
   for (int half_lanes = LANES / 2; half_lanes > 0; half_lanes /= 2)
     for (int lane = 0; lane < half_lanes; lane++) lanes[lane] = FUNCTION(lanes[lane], lanes[lane + half_lanes]);
   int64_t place = ((int64_t)row * columns + column) * chunks + chunk;
