@@ -137,3 +137,12 @@ def test_a_removed_op_is_warned_of_once(gemma_path: Path, device: str, set_setti
         params = SamplingParams(max_tokens=3, detokenize=False)
         llm.generate(TokensPrompt(prompt_token_ids=PROMPT.tolist()), params, use_tqdm=False)
     assert len(told) == 1
+
+
+def test_layers_on_two_devices(gemma_path: Path, device: str) -> None:
+    """Layers 0 to 8 on the device, the rest and the head on the processor, each KV cache beside its layer."""
+    split = LLM(gemma_path, device_map={device: "0-8", "cpu": "9-"}, max_model_len=128, fallback="error")
+    agreement = evaluation.compare(split, evaluation.read_reference(DATA / "gemma3-270m-reference.npz"))
+    assert agreement.mean_kl < 1e-6 < NEEDED_KL
+    assert agreement.top1_agreement > 0.99 > NEEDED_TOP1
+    assert {row.ran_on for row in px.explain().rows} == {device, "cpu:0"}
