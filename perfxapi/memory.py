@@ -9,7 +9,7 @@ ranges it reads or writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,10 @@ class HostMemory:
         """A part of a host array."""
         return storage[offset : offset + nbytes]
 
+    def zeros(self, nbytes: int) -> Any:
+        """Zeros of which only what is written costs memory."""
+        return untouched_zeros(nbytes)
+
 
 _SPACES: dict[str, MemorySpace] = {HOST: HostMemory()}
 
@@ -87,6 +91,14 @@ def read_from(space: str, storage: Any, offset: int, out: Bytes) -> None:
     except DeviceLostError as error:
         error.space = space
         raise
+
+
+@runtime_checkable
+class ZeroingMemory(MemorySpace, Protocol):
+    """A memory space that makes zeros by itself: they need not be copied there, nor cost memory before their use."""
+
+    def zeros(self, nbytes: int) -> Any:
+        """Storage of its own, of zeros. Raises OutOfMemoryError."""
 
 
 def write_to(space: str, storage: Any, offset: int, data: Bytes) -> None:
@@ -178,11 +190,11 @@ class Buffer:
     def state(cls, nbytes: int, space: str, *, name: str = "") -> Buffer:
         """A state buffer of zeros whose home is `space`."""
         buffer = cls(nbytes, name=name, home=space)
-        zeros = untouched_zeros(nbytes)
-        if space == HOST:
-            buffer._storage[HOST] = zeros
+        memory = memory_space(space)
+        if isinstance(memory, ZeroingMemory):
+            buffer._storage[space] = memory.zeros(nbytes)
         else:
-            write_to(space, buffer._allocated(space), 0, zeros)
+            write_to(space, buffer._allocated(space), 0, untouched_zeros(nbytes))
         buffer._valid.add(space)
         return buffer
 

@@ -34,6 +34,9 @@ class NoDevice:
     def allocate(self, nbytes: int) -> None:
         return None
 
+    def zeros(self, nbytes: int) -> None:
+        return None
+
     def free(self, memory: None) -> None:
         pass
 

@@ -102,6 +102,10 @@ class Runtime(SimpleNamespace):
         assert stream == 7
         FFI_MEMORY.memmove(FFI_MEMORY.cast("char*", target), FFI_MEMORY.cast("char*", source), nbytes)
 
+    def memsetAsync(self, target: int, value: int, nbytes: int, stream: int) -> None:
+        assert stream == 7
+        FFI_MEMORY.buffer(FFI_MEMORY.cast("char*", target), nbytes)[:] = bytes([value]) * nbytes
+
 
 class Device:
     """cupy.cuda.Device."""

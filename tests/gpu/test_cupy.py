@@ -56,6 +56,12 @@ def test_a_kernel_with_offsets_numbers_and_a_structure(driver):
     np.testing.assert_array_equal(out, 2 * x[:33] - 3)
 
 
+def test_zeros_are_made_by_the_device(driver):
+    found = np.ones(100, np.uint8)
+    driver.read(Region(driver.zeros(100), 0, 100), found)
+    assert not found.any()
+
+
 def test_a_program_is_compiled_once_for_each_device_and_its_options(driver, cupy):
     source = source_text(Program("shifted", text=SHIFTED), driver.properties)
     for _ in range(2):

@@ -19,7 +19,7 @@ from perfxlm import LLM, SamplingParams
 
 PLACES = 100
 PROMPT = [5, 6, 7, 20, 11, 90, 31, 8]
-OPERATIONS = ("allocate", "read", "write", "compile", "bind", "enqueue", "finish")
+OPERATIONS = ("allocate", "zeros", "read", "write", "compile", "bind", "enqueue", "finish")
 """Everything that a driver does; each is a place where a device can be gone."""
 
 

@@ -81,6 +81,13 @@ class CupyDriver:
         return self.cuda.Memory(max(nbytes, 1))
 
     @_translated
+    def zeros(self, nbytes: int) -> Any:
+        """Filled by the device."""
+        memory = self.cuda.Memory(max(nbytes, 1))
+        self.cuda.runtime.memsetAsync(memory.ptr, 0, max(nbytes, 1), self.stream.ptr)
+        return memory
+
+    @_translated
     def free(self, memory: Any) -> None:
         """Waits for the work that uses the memory, which goes with the last reference to it."""
         self.stream.synchronize()

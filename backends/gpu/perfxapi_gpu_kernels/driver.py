@@ -62,6 +62,9 @@ class Driver(Protocol):
     def allocate(self, nbytes: int) -> Any:
         """A memory object of at least that many bytes."""
 
+    def zeros(self, nbytes: int) -> Any:
+        """A memory object of that many bytes, all 0; what is never written need not cost memory."""
+
     def free(self, memory: Any) -> None:
         """Gives a memory object back."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from perfxapi.allocator import PoolAllocator, StatisticsAllocator
 from perfxapi.backend import OpCall
 from perfxapi.device import Device
-from perfxapi.errors import InvalidArgumentError
+from perfxapi.errors import DeviceLostError, InvalidArgumentError
 from perfxapi.memory import View, register_memory_space
 from perfxapi_gpu_kernels.driver import Bytes, Driver, Region
 from perfxapi_gpu_kernels.launches import Argument, Binding, Launch, Request
@@ -48,6 +48,14 @@ class DeviceMemory:
         """Copies from the host."""
         if data.nbytes:
             self._driver.write(self.slice(storage, offset, data.nbytes), np.ascontiguousarray(data))
+
+    def zeros(self, nbytes: int) -> Region:
+        """Storage of zeros, made on the device. It goes with the last that uses it, not to the pool."""
+        try:
+            return Region(self._driver.zeros(nbytes), 0, nbytes)
+        except DeviceLostError as error:
+            error.space = self.name
+            raise
 
     def slice(self, storage: Region, offset: int, nbytes: int) -> Region:
         """A part of storage."""

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import pyopencl as cl
 
+from perfxapi.allocator import untouched_zeros
 from perfxapi.errors import DeviceLostError, KernelError, OutOfMemoryError
 from perfxapi_gpu_kernels import Bytes, Properties, Region, Size
 
@@ -73,6 +74,16 @@ class OpenCLDriver:
             most = self.device.max_mem_alloc_size
             raise OutOfMemoryError(f"{self.device.name}: cannot allocate {nbytes} bytes at once; at most {most}")
         return cl.Buffer(self.context, cl.mem_flags.READ_WRITE, max(nbytes, 1))
+
+    @_translated
+    def zeros(self, nbytes: int) -> cl.Buffer:
+        """A buffer of zeros, filled by the device; on a processor, pages that cost memory when they are written."""
+        if self.properties.is_processor and self.properties.shares_host_memory:
+            flags = cl.mem_flags.READ_WRITE | cl.mem_flags.USE_HOST_PTR
+            return cl.Buffer(self.context, flags, hostbuf=untouched_zeros(max(nbytes, 1)))
+        buffer = self.allocate(nbytes)
+        cl.enqueue_fill_buffer(self.queue, buffer, np.zeros(1, np.uint8), 0, max(nbytes, 1))
+        return buffer
 
     def free(self, memory: cl.Buffer) -> None:
         """Releases the buffer once no work uses it."""

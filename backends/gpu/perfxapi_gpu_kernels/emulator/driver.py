@@ -65,6 +65,12 @@ class EmulatorDriver:
         first = -_address(whole) % _ALIGNMENT
         return whole[first : first + nbytes]
 
+    def zeros(self, nbytes: int) -> Bytes:
+        """The same without the poison."""
+        memory = self.allocate(nbytes)
+        memory.fill(0)
+        return memory
+
     def free(self, memory: Bytes) -> None:
         """Poisons what is given back."""
         memory.fill(_POISON)
