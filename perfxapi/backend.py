@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from perfxapi.device import Device
 from perfxapi.errors import DeviceUnavailableError, PluginError, UnknownNameError
-from perfxapi.memory import View
+from perfxapi.memory import HOST, View
 
 API_VERSION = 1
 """Version of this contract. A backend made for another one is not loaded."""
@@ -133,7 +133,7 @@ class BackendManifest:
     deadline: it returns None when usable or the reason why not. `mend` is the command that would make an unusable
     backend usable. A backend that has kernels but no devices leaves `kinds` empty and says with `joins` whom they
     serve: the devices on a memory space ("host"), or of these kinds. They come before those of lower priority.
-    `own_memory`: the devices do not compute on the host's memory, so a call there asks every other backend first.
+    `own_memory`: the devices do not compute on the host's memory, so they are not asked for calls there.
     """
 
     name: str
@@ -146,6 +146,11 @@ class BackendManifest:
     mend: str = ""
     joins: str | tuple[str, ...] | None = None
     own_memory: bool = False
+
+    @property
+    def works_on_host(self) -> bool:
+        """Whether the kernels may be on the host's memory, as far as the manifest says."""
+        return not self.own_memory and self.joins in (None, HOST)
 
     def serves(self, device: Device) -> bool:
         """Whether the kernels of a backend without devices of its own run on this one."""

@@ -70,8 +70,8 @@ def _chain(device: Device) -> Iterator[tuple[BackendEntry, Device]]:
     before = [e for e in entries if e.manifest.joins and e.manifest.priority > own.manifest.priority]
     first = [entry for entry in before if entry.manifest.serves(device)]
     rest = [entry for entry in entries if entry is not own and entry not in first]
-    if device.memory_space == HOST:  # nothing leaves the host's memory that something there can compute
-        rest.sort(key=lambda entry: entry.manifest.own_memory)
+    if device.memory_space == HOST:  # nothing leaves the host's memory: the reference there takes every call
+        rest = [entry for entry in rest if entry.manifest.works_on_host]
     for entry in [*first, own, *rest]:
         if not REGISTRY.load(entry):
             continue

@@ -221,6 +221,8 @@ class Buffer:
         moved = 0
         if HOST not in self._valid:
             source = next(iter(self._valid))
+            if not self.host_memory.flags.writeable:  # the caller's bytes, which stay as they are
+                self._storage[HOST], self.pointer = HostAllocator().allocate(self.capacity), None
             read_from(source, self._storage[source], 0, self._host_bytes())
             self._valid.add(HOST)
             moved += self.nbytes
