@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from perfxapi.device import Device
 from perfxapi.errors import DeviceUnavailableError, PluginError, UnknownNameError
-from perfxapi.memory import HOST, View
+from perfxapi.memory import HOST, View, bind
 
 API_VERSION = 1
 """Version of this contract. A backend made for another one is not loaded."""
@@ -23,6 +23,13 @@ class OpCall:
     inputs: tuple[View, ...]
     outputs: tuple[View, ...]
     attributes: Mapping[str, Any]
+
+    def at(self, sizes: Mapping[str, int]) -> OpCall:
+        """A planned call at given sizes of its symbolic dimensions."""
+        inputs, outputs = (
+            tuple(bind(view, view.buffer, sizes) for view in views) for views in (self.inputs, self.outputs)
+        )
+        return OpCall(self.op, inputs, outputs, self.attributes)
 
 
 class Kernel(Protocol):
@@ -150,12 +157,16 @@ class BackendManifest:
     @property
     def works_on_host(self) -> bool:
         """Whether the kernels may be on the host's memory, as far as the manifest says."""
-        return not self.own_memory and self.joins in (None, HOST)
+        return not self.own_memory and (not self.joins or HOST in self.joined)
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """The memory spaces and kinds of devices in `joins`."""
+        return (self.joins,) if isinstance(self.joins, str) else self.joins or ()
 
     def serves(self, device: Device) -> bool:
         """Whether the kernels of a backend without devices of its own run on this one."""
-        names = (self.joins,) if isinstance(self.joins, str) else self.joins or ()
-        return device.memory_space in names or device.kind in names
+        return device.memory_space in self.joined or device.kind in self.joined
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ ranges it reads or writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -44,6 +45,14 @@ class MemorySpace(Protocol):
 
     def slice(self, storage: Any, offset: int, nbytes: int) -> Any:
         """A part of `storage`, itself storage. Offsets are multiples of `ALIGNMENT` bytes."""
+
+
+@runtime_checkable
+class ZeroingMemory(MemorySpace, Protocol):
+    """A memory space that makes zeros by itself: they need not be copied there, nor cost memory before their use."""
+
+    def zeros(self, nbytes: int) -> Any:
+        """Storage of its own, of zeros. Raises OutOfMemoryError."""
 
 
 class HostMemory:
@@ -84,30 +93,26 @@ def memory_space(name: str) -> MemorySpace:
     return _SPACES[name]
 
 
-def read_from(space: str, storage: Any, offset: int, out: Bytes) -> None:
-    """Copies from a memory space to the host. A DeviceLostError names the space."""
+@contextmanager
+def _naming(space: str) -> Iterator[None]:
+    """A DeviceLostError within names the memory space."""
     try:
-        _SPACES[space].read(storage, offset, out)
+        yield
     except DeviceLostError as error:
         error.space = space
         raise
 
 
-@runtime_checkable
-class ZeroingMemory(MemorySpace, Protocol):
-    """A memory space that makes zeros by itself: they need not be copied there, nor cost memory before their use."""
-
-    def zeros(self, nbytes: int) -> Any:
-        """Storage of its own, of zeros. Raises OutOfMemoryError."""
+def read_from(space: str, storage: Any, offset: int, out: Bytes) -> None:
+    """Copies from a memory space to the host. A DeviceLostError names the space."""
+    with _naming(space):
+        _SPACES[space].read(storage, offset, out)
 
 
 def write_to(space: str, storage: Any, offset: int, data: Bytes) -> None:
     """Copies from the host to a memory space. A DeviceLostError names the space."""
-    try:
+    with _naming(space):
         _SPACES[space].write(storage, offset, data)
-    except DeviceLostError as error:
-        error.space = space
-        raise
 
 
 class Allocation:
@@ -192,9 +197,10 @@ class Buffer:
         buffer = cls(nbytes, name=name, home=space)
         memory = memory_space(space)
         if isinstance(memory, ZeroingMemory):
-            buffer._storage[space] = memory.zeros(nbytes)
+            with _naming(space):
+                buffer._storage[space] = memory.zeros(nbytes)
         else:
-            write_to(space, buffer._allocated(space), 0, untouched_zeros(nbytes))
+            write_to(space, buffer.memory_in(space), 0, untouched_zeros(nbytes))
         buffer._valid.add(space)
         return buffer
 
@@ -228,7 +234,7 @@ class Buffer:
             moved += self.nbytes
         if space != HOST:
             host = self._host_bytes() if self._make is None else self.readable(HOST)[0]
-            write_to(space, self._allocated(space), 0, host)
+            write_to(space, self.memory_in(space), 0, host)
             self._valid.add(space)
             moved += self.nbytes
         return moved
@@ -244,12 +250,8 @@ class Buffer:
     @property
     def host_memory(self) -> Bytes:
         """The host's memory of this buffer, whether or not what it holds is valid."""
-        storage: Bytes = self._allocated(HOST)
+        storage: Bytes = self.memory_in(HOST)
         return storage
-
-    def memory_in(self, space: str) -> Any:
-        """The memory of this buffer in `space`, whether or not what it holds is valid."""
-        return self._allocated(space)
 
     def _host_bytes(self) -> Bytes:
         return self.host_memory[: self.nbytes]
@@ -262,7 +264,7 @@ class Buffer:
         if self.constant:
             raise InvalidArgumentError(f"buffer {self.name!r} is a constant and cannot be written")
         self.pointer = None
-        storage, moved = self.readable(space) if self._valid else (self._allocated(space), 0)
+        storage, moved = self.readable(space) if self._valid else (self.memory_in(space), 0)
         if space == HOST and not storage.flags.writeable:
             original, storage = storage, HostAllocator().allocate(self.nbytes)
             storage[:] = original
@@ -272,7 +274,7 @@ class Buffer:
 
     def overwrite(self, space: str = HOST) -> Any:
         """Storage in `space` for a writer that replaces all bytes: nothing is moved; other copies become invalid."""
-        storage = self._allocated(space)
+        storage = self.memory_in(space)
         self._valid, self.pointer = {space}, None
         return storage
 
@@ -280,7 +282,8 @@ class Buffer:
         """Makes the copies in `valid` the valid ones again, after a writer that wrote nothing."""
         self._valid, self.pointer = set(valid), None
 
-    def _allocated(self, space: str) -> Any:
+    def memory_in(self, space: str) -> Any:
+        """The memory of this buffer in `space`, whether or not what it holds is valid. Raises OutOfMemoryError."""
         if space not in self._storage:
             allocation = Allocation(memory_space(space).allocator, self.capacity)
             self._storage[space] = allocation.storage

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from perfxapi.backend import REGISTRY, BackendEntry, BackendManifest
+from perfxapi.backend import REGISTRY, BackendEntry
 from perfxapi.plugins import STATUSES, PluginStatus
 from perfxapi.tables import text_table
 
@@ -48,12 +48,6 @@ def rows() -> list[BackendRow]:
     return loaded + others
 
 
-def _served(manifest: BackendManifest) -> list[str]:
-    """Whom a backend without devices of its own serves."""
-    names = (manifest.joins,) if isinstance(manifest.joins, str) else manifest.joins or ()
-    return [f"joins {name}" for name in names]
-
-
 def _backend_row(status: PluginStatus, entry: BackendEntry) -> BackendRow:
     manifest, backend = entry.manifest, REGISTRY.load(entry)
     return BackendRow(
@@ -63,7 +57,7 @@ def _backend_row(status: PluginStatus, entry: BackendEntry) -> BackendRow:
         manifest.name,
         "usable" if backend is not None else "unusable",
         manifest.priority,
-        [str(device) for device in entry.device_list] or _served(manifest),
+        [str(device) for device in entry.device_list] or [f"joins {name}" for name in manifest.joined],
         len(list(backend.kernel_ops())) if backend is not None else 0,
         "none" if manifest.probe is None else REGISTRY.probe(manifest) or "ok",
         entry.problem or "",

@@ -262,7 +262,7 @@ class Executable:
         What it reads is valid in the run's space, and so is what it wrote afterwards.
         """
         node, choice, device = self.graph.nodes[index], self._choices[index], self._device_of(self.graph.nodes[index])
-        call = self._concrete(self._planned[index].call, bound.sizes)
+        call = self._planned[index].call.at(bound.sizes)
         for value in (*node.values_read(), *node.outputs):
             buffer = self._buffers[value]
             buffer.nbytes = bound.nbytes[value]
@@ -275,12 +275,6 @@ class Executable:
             choice.row.bytes_moved += self._buffers[value].validate(run.space)
         if run.space != HOST and (lost := REGISTRY.lost(run.device)):
             raise DeviceLostError(lost)
-
-    @staticmethod
-    def _concrete(call: OpCall, sizes: dict[str, int]) -> OpCall:
-        inputs = tuple(bind(view, view.buffer, sizes) for view in call.inputs)
-        outputs = tuple(bind(view, view.buffer, sizes) for view in call.outputs)
-        return OpCall(call.op, inputs, outputs, call.attributes)
 
     # ---- looking
 

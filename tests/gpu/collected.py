@@ -22,7 +22,6 @@ CUDA = Properties(
 HIP = Properties(
     dialect="hip", identity="samples", max_group_size=1024, has_double=True, has_subgroups=True, has_dot4=True
 )
-OPENCL = Properties(dialect="opencl", identity="samples")
 
 
 class NoDevice:

@@ -10,9 +10,10 @@ from perfxapi_gpu_kernels import GpuBackend
 from perfxapi_gpu_kernels.runtime import Runtime
 
 DEVICES = [str(device) for device in px.all_devices() if device.kind == "opencl"]
-on_each_device = pytest.mark.parametrize(
-    "device", DEVICES or [pytest.param("opencl:0", marks=pytest.mark.skip(reason="there is no OpenCL runtime here"))]
-)
+needs_opencl = pytest.mark.skipif(not DEVICES, reason="there is no OpenCL runtime here")
+EACH_DEVICE = DEVICES or [pytest.param("opencl:0", marks=needs_opencl)]
+"""As parameters of tests and fixtures."""
+on_each_device = pytest.mark.parametrize("device", EACH_DEVICE)
 
 
 def runtime_of(device: str) -> Runtime:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from opencl_devices import DEVICES, on_each_device, runtime_of
+from opencl_devices import DEVICES, needs_opencl, on_each_device, runtime_of
 
 import perfxapi as px
 from perfxapi.errors import FallbackError, FallbackWarning, KernelError, OutOfMemoryError
@@ -27,7 +27,7 @@ def run_without_drivers(tmp_path: Path, code: str) -> subprocess.CompletedProces
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(not DEVICES, reason="pyopencl is not installed")
+@needs_opencl
 def test_without_a_driver_the_work_returns_to_the_cpu_with_the_reason_and_the_command(tmp_path: Path) -> None:
     done = run_without_drivers(tmp_path, "import perfxapi as px; print(px.asarray([1.0], device='opencl').device)")
     assert done.stdout.strip() == "cpu:0"
@@ -36,7 +36,7 @@ def test_without_a_driver_the_work_returns_to_the_cpu_with_the_reason_and_the_co
     assert done.stderr.count("FallbackWarning") == 1
 
 
-@pytest.mark.skipif(not DEVICES, reason="pyopencl is not installed")
+@needs_opencl
 def test_without_a_driver_error_raises(tmp_path: Path) -> None:
     code = (
         "import perfxapi as px\ntry:\n with px.use_device('opencl', fallback='error'): pass\n"

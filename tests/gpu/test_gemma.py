@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from opencl_devices import DEVICES
+from opencl_devices import EACH_DEVICE
 from stepper import Stepper
 
 import perfxapi as px
@@ -29,10 +29,7 @@ Floats = npt.NDArray[np.float32]
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]
 
 
-@pytest.fixture(
-    scope="module",
-    params=DEVICES or [pytest.param("", marks=pytest.mark.skip(reason="there is no OpenCL runtime here"))],
-)
+@pytest.fixture(scope="module", params=EACH_DEVICE)
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from opencl_devices import DEVICES, runtime_of
+from opencl_devices import DEVICES, EACH_DEVICE, runtime_of
 
 import perfxapi as px
 from perfxapi import policy
@@ -41,7 +41,7 @@ class Vanishing:
         return call
 
 
-@pytest.fixture(params=DEVICES or [pytest.param("", marks=pytest.mark.skip(reason="there is no OpenCL runtime here"))])
+@pytest.fixture(params=EACH_DEVICE)
 def vanishing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Vanishing]]:
     device = str(request.param)
     yield device, Vanishing(runtime_of(device).driver, monkeypatch)

@@ -34,7 +34,6 @@ class Properties:
     has_subgroups: bool = False
     has_half: bool = False
     has_dot4: bool = False
-    has_images: bool = False
     shares_host_memory: bool = False
 
 
@@ -44,10 +43,6 @@ class Region(NamedTuple):
     memory: Any
     offset: int
     nbytes: int
-
-
-class Bound(Protocol):
-    """A kernel with its arguments and sizes, ready to be enqueued any number of times."""
 
 
 class Driver(Protocol):

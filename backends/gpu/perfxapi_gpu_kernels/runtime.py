@@ -11,7 +11,7 @@ import numpy as np
 from perfxapi.allocator import PoolAllocator, StatisticsAllocator
 from perfxapi.backend import OpCall
 from perfxapi.device import Device
-from perfxapi.errors import DeviceLostError, InvalidArgumentError
+from perfxapi.errors import InvalidArgumentError
 from perfxapi.memory import View, register_memory_space
 from perfxapi_gpu_kernels.driver import Bytes, Driver, Region
 from perfxapi_gpu_kernels.launches import Argument, Binding, Launch, Request
@@ -51,11 +51,7 @@ class DeviceMemory:
 
     def zeros(self, nbytes: int) -> Region:
         """Storage of zeros, made on the device. It goes with the last that uses it, not to the pool."""
-        try:
-            return Region(self._driver.zeros(nbytes), 0, nbytes)
-        except DeviceLostError as error:
-            error.space = self.name
-            raise
+        return Region(self._driver.zeros(nbytes), 0, nbytes)
 
     def slice(self, storage: Region, offset: int, nbytes: int) -> Region:
         """A part of storage."""
@@ -137,8 +133,8 @@ class Runtime:
             launches = self.launches(binding, call, self._scratch_of(needed))
             for launch in launches:
                 self.driver.enqueue(self.bind(launch, 1))
-            if any(launch.checks for launch in launches) and self.take_fault():
-                raise InvalidArgumentError(f"{call.op}: an operand holds a value that is out of range")
+            if any(launch.checks for launch in launches):
+                self.raise_fault([call.op])
 
     def _scratch_of(self, nbytes: int) -> Region | None:
         if not nbytes:
@@ -154,10 +150,13 @@ class Runtime:
             self._fault = self.upload(np.zeros(1, np.int32))
         return self._fault
 
-    def take_fault(self) -> int:
-        """Waits for all work; the code of the first fault since the last call, or 0."""
+    def raise_fault(self, ops: Sequence[str]) -> None:
+        """Waits for all work. Raises InvalidArgumentError where a launch found an operand wrong.
+
+        A launch with the code n was one of the op `ops[n - 1]`.
+        """
         word = np.zeros(1, np.int32)
         self.driver.read(self.fault_word, word.view(np.uint8))
         if word[0]:
             self.driver.write(self.fault_word, np.zeros(4, np.uint8))
-        return int(word[0])
+            raise InvalidArgumentError(f"{ops[word[0] - 1]}: an operand holds a value that is out of range")

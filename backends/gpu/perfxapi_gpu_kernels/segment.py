@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perfxapi.backend import OpCall, PlannedCall, Stop
-from perfxapi.errors import InvalidArgumentError, KernelError
-from perfxapi.memory import bind
+from perfxapi.backend import PlannedCall, Stop
+from perfxapi.errors import KernelError
 from perfxapi_gpu_kernels.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ class GpuSegment:
 
     def __init__(self, runtime: Runtime, calls: Sequence[PlannedCall]) -> None:
         self._runtime, self._calls = runtime, list(calls)
+        self._ops = [planned.call.op for planned in calls]
         self._bound: dict[tuple[int, ...], _Bound] = {}
         self._sizes: Mapping[str, int] | None = None
         self._ready = _Bound()
@@ -56,9 +56,8 @@ class GpuSegment:
             enqueue = self._runtime.driver.enqueue
             for kernel in self._ready.kernels:
                 enqueue(kernel)
-        if self._ready.checks and (fault := self._runtime.take_fault()):
-            op = self._calls[fault - 1].call.op
-            raise InvalidArgumentError(f"{op}: an operand holds a value that is out of range")
+        if self._ready.checks:
+            self._runtime.raise_fault(self._ops)
         return self._ready.stop
 
     def profile(self, enabled: bool) -> list[tuple[str, int]]:
@@ -69,7 +68,7 @@ class GpuSegment:
         times = self._times or [0] * len(self._calls)
         if enabled != (self._times is not None):
             self._times = [0] * len(self._calls) if enabled else None
-        return [(planned.call.op, nanoseconds) for planned, nanoseconds in zip(self._calls, times, strict=True)]
+        return list(zip(self._ops, times, strict=True))
 
     def _run_timed(self, times: list[int]) -> None:
         driver = self._runtime.driver
@@ -98,12 +97,7 @@ class GpuSegment:
     def _bind(self, found: _Bound, index: int, planned: PlannedCall, sizes: Mapping[str, int]) -> None:
         """Adds the kernels of one call, all or none."""
         kernel: GpuKernel = planned.kernel  # type: ignore[assignment]
-        launches = self._runtime.launches(kernel.binding, _concrete(planned.call, sizes), planned.workspace)
+        launches = self._runtime.launches(kernel.binding, planned.call.at(sizes), planned.workspace)
         found.kernels += [self._runtime.bind(launch, index + 1) for launch in launches]
         found.owners += [index] * len(launches)
         found.checks |= any(launch.checks for launch in launches)
-
-
-def _concrete(call: OpCall, sizes: Mapping[str, int]) -> OpCall:
-    inputs, outputs = (tuple(bind(view, view.buffer, sizes) for view in views) for views in (call.inputs, call.outputs))
-    return OpCall(call.op, inputs, outputs, call.attributes)

@@ -164,6 +164,5 @@ def properties_of(device: cl.Device) -> Properties:
         has_double="cl_khr_fp64" in extensions,
         has_half="cl_khr_fp16" in extensions,
         has_dot4="cl_khr_integer_dot_product" in extensions,
-        has_images=bool(device.image_support),
         shares_host_memory=bool(device.host_unified_memory),
     )

@@ -9,11 +9,6 @@ from perfxapi_gpu_kernels.driver import Properties
 FLOATS = ("float32", "float16", "bfloat16")
 
 
-def refuse_unless(condition: bool, reason: str) -> str | None:
-    """None, or the reason where the condition does not hold."""
-    return None if condition else reason
-
-
 def has_contiguous_rows(view: View) -> bool:
     """Whether elements of the last axis stand side by side and the other axes are one run of rows with equal steps."""
     if not view.shape or (view.strides[-1] != view.dtype.itemsize and view.shape[-1] != 1):
