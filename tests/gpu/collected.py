@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from perfxapi_gpu_kernels.launches import Launch
 from perfxapi_gpu_kernels.runtime import Runtime
 from perfxapi_gpu_kernels.sources import Program
 
+T = TypeVar("T")
 CUDA = Properties(
     dialect="cuda", identity="samples", max_group_size=1024, has_double=True, has_subgroups=True, has_dot4=True
 )
@@ -57,6 +58,12 @@ class NoDevice:
     def enqueue(self, bound: Any) -> None:
         pass
 
+    def record(self, bound: Sequence[Any]) -> None:
+        return None
+
+    def recording(self) -> str:
+        return "nothing runs"
+
     def finish(self) -> None:
         pass
 
@@ -88,25 +95,31 @@ def all_programs(properties: Properties) -> list[Program]:
 
 
 def covering_cases(properties: Properties) -> list[tuple[Case, frozenset[Program]]]:
-    """As few cases as together have each op, and each value of each define of each kernel file."""
-    seen = set[object]()
-    chosen = []
-    for case, programs in all_launched(properties):
-        found = {("op", case.spec.name), *(feature for program in programs for feature in features(program))}
-        if not found <= seen:
-            seen |= found
-            chosen.append((case, programs))
-    return chosen
+    """Few cases that together have each op, and each value of each define of each kernel file."""
+
+    def found(launched: tuple[Case, frozenset[Program]]) -> set[object]:
+        case, programs = launched
+        return {("op", case.spec.name), *(feature for program in programs for feature in features(program))}
+
+    return covering(all_launched(properties), found)
 
 
 def covering_programs(properties: Properties) -> list[Program]:
-    """As few programs as together have each value of each define of each kernel file."""
-    seen = set[object]()
+    """Few programs that together have each value of each define of each kernel file."""
+    return covering(all_programs(properties), features)
+
+
+def covering(offered: Sequence[T], features_of: Callable[[T], set[object]]) -> list[T]:
+    """Of what is offered, some that together have all features: the one that adds most, again and again (Chvatal, A
+    Greedy Heuristic for the Set-Covering Problem, 1979).
+    """
+    lacking = {index: features_of(one) for index, one in enumerate(offered)}
     chosen = []
-    for program in all_programs(properties):
-        if not features(program) <= seen:
-            seen |= features(program)
-            chosen.append(program)
+    while lacking:
+        best = max(lacking, key=lambda index: len(lacking[index]))
+        chosen.append(offered[best])
+        added = lacking.pop(best)
+        lacking = {index: rest for index, one in lacking.items() if (rest := one - added)}
     return chosen
 
 

@@ -1,15 +1,25 @@
-"""A mock of the few names of CuPy that drivers use, on the emulator: what it proves is how CuPy is called."""
+"""A mock of the few names of CuPy that backends use, on the emulator, with NumPy's arrays and functions for CuPy's:
+what it proves is how CuPy is called.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 from cffi import FFI
 
+import perfxapi as px
+from perfxapi import device as core
+from perfxapi.backend import REGISTRY, BackendManifest
+from perfxapi_gpu_kernels import GpuBackend
+from perfxapi_gpu_kernels.cupy_driver import CUDA_OPTIONS, CupyDriver
+from perfxapi_gpu_kernels.cupy_libraries import library_kernels
 from perfxapi_gpu_kernels.emulator import EmulatorDriver
 
 FFI_MEMORY = FFI()
@@ -46,15 +56,52 @@ class Memory:
         self.ptr = self._bytes.__array_interface__["data"][0]
 
 
+class Graph:
+    """cupy.cuda.Graph: a stand-in that makes the launches that were captured when it is launched itself."""
+
+    def __init__(self, work: Sequence[Callable[[], None]]) -> None:
+        self.work, self.num_launches = work, 0
+
+    def launch(self, stream: Any = None) -> None:
+        assert isinstance(stream, Stream)
+        self.num_launches += 1
+        for one in self.work:
+            one()
+
+
 class Stream:
-    """cupy.cuda.Stream."""
+    """cupy.cuda.Stream. What is launched while it captures is recorded and does not run."""
 
     def __init__(self, non_blocking: bool = False) -> None:
         assert non_blocking, "the default stream waits for all others"
         self.ptr = 7
+        self.captured: list[Callable[[], None]] | None = None
+        self.graphs: list[Graph] = []
+
+    def begin_capture(self) -> None:
+        assert self.captured is None
+        self.captured = []
+
+    def end_capture(self) -> Graph:
+        assert self.captured is not None
+        self.graphs.append(Graph(self.captured))
+        self.captured = None
+        return self.graphs[-1]
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def synchronize(self) -> None:
-        pass
+        assert self.captured is None, "CUDA refuses to wait for a stream that captures"
+
+
+def ndarray(shape: tuple[int, ...], dtype: str, memptr: int, strides: tuple[int, ...]) -> np.ndarray:
+    """cupy.ndarray over memory that is there: an array of NumPy."""
+    whole = FFI_MEMORY.buffer(FFI_MEMORY.cast("char*", memptr), 1 << 30)
+    return np.ndarray(shape, dtype, whole, 0, strides)
 
 
 class Module:
@@ -70,7 +117,11 @@ class Module:
         def function(grid: Any, block: Any, arguments: Sequence[np.ndarray], shared_mem: int = 0, stream: Any = None):
             assert isinstance(stream, Stream)
             assert all(isinstance(argument, np.ndarray) and argument.size == 1 for argument in arguments)
-            driver.enqueue(driver.bind(kernel, grid, block, [argument.tobytes() for argument in arguments]))
+            bound = driver.bind(kernel, grid, block, [argument.tobytes() for argument in arguments])
+            if stream.captured is None:
+                driver.enqueue(bound)
+            else:
+                stream.captured.append(partial(driver.enqueue, bound))
 
         return function
 
@@ -120,6 +171,21 @@ class Device:
         pass
 
 
+@contextmanager
+def mocked_device() -> Iterator[tuple[core.Device, CupyDriver]]:
+    """`mocked:0`, whose driver calls the mock that is installed; work is forced to it."""
+    device = core.Device("mocked", 0, "mock of CuPy", "mocked:0")
+    driver = CupyDriver(0, EmulatorDriver().properties, CUDA_OPTIONS)
+    backend = GpuBackend([(device, driver)], library_kernels)
+    REGISTRY.entries()
+    REGISTRY.register(BackendManifest("mocked", lambda: backend, ("mocked",), priority=-50, own_memory=True), "tests")
+    try:
+        with px.use_device("mocked", fallback="error"):
+            yield device, driver
+    finally:
+        REGISTRY.unregister("mocked")
+
+
 def install(monkeypatch: Any, **facts: Any) -> ModuleType:
     """`import cupy` gives a mock, whose `compiled` lists what its compiler was asked for."""
     cupy, compiled = ModuleType("cupy"), list[tuple[str, tuple[str, ...]]]()
@@ -131,12 +197,14 @@ def install(monkeypatch: Any, **facts: Any) -> ModuleType:
         return source.encode(), None
 
     cupy.compiled = compiled
+    cupy.ndarray, cupy.matmul, cupy.fft = ndarray, np.matmul, np.fft
     cupy.cuda = SimpleNamespace(
         runtime=Runtime(**facts),
         driver=SimpleNamespace(CUDADriverError=StatusError),
         compiler=SimpleNamespace(compile_using_nvrtc=compile_using_nvrtc, CompileException=CompileException),
         Device=Device,
         Memory=Memory,
+        MemoryPointer=lambda memory, offset: memory.ptr + offset,
         Module=Module,
         Stream=Stream,
     )

@@ -92,6 +92,23 @@ def test_reductions_over_any_axes(device: str, seed: int):
         assert_near(np.asarray(px.cumulative_sum(there, axis=axis)), wide.cumsum(axis))
 
 
+def test_a_chain_of_functions_is_one_kernel_of_a_plan(device: str):
+    def hard(x: px.Array, y: px.Array) -> px.Array:
+        gate = px.maximum(px.add(px.multiply(x, 2.0), y), 0.25)
+        return px.divide(px.nn.silu(px.subtract(gate, px.exp(px.minimum(x, y)))), 3.0)
+
+    rng = np.random.default_rng(12)
+    x, y = rng.standard_normal((7, 37)).astype(np.float32), rng.standard_normal((7, 1)).astype(np.float32)
+    specs = {"x": px.TensorSpec((px.Dim("n"), 37), px.float32), "y": px.TensorSpec((px.Dim("n"), 1), px.float32)}
+    plan = px.graph.compile(px.graph.trace(hard, specs), device=device, bounds={"n": 9})
+    assert [node.spec.name for node in plan.graph.nodes] == ["elementwise_chain"]
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    inner = np.maximum(2 * a + b, 0.25) - np.exp(np.minimum(a, b))
+    assert_near(np.asarray(plan(x=x, y=y)["output"]), inner / (1 + np.exp(-inner)) / 3, 4e-6)
+    alone = np.array(plan(x=x[3:4], y=y[3:4])["output"])
+    np.testing.assert_array_equal(np.asarray(plan(x=x, y=y)["output"])[3:4], alone)
+
+
 @pytest.mark.parametrize("length", [4095, 4096, 4097, 70000])
 def test_long_lines(device: str, length: int):
     x = np.random.default_rng(length).standard_normal((2, length)).astype(np.float32)

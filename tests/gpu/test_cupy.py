@@ -7,16 +7,15 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from mock_cupy import NVIDIA, install
+from mock_cupy import NVIDIA, install, mocked_device
 
 import perfxapi_backend_cuda.backend as cuda
 import perfxapi_backend_hip.backend as hip
-from perfxapi.backend import REGISTRY, BackendManifest
 from perfxapi.conformance import all_cases, check_case
 from perfxapi.errors import DeviceLostError, KernelError, OutOfMemoryError, PerfXError
 from perfxapi_backend_cuda.probe import probe as probe_cuda
 from perfxapi_backend_hip.probe import probe as probe_hip
-from perfxapi_gpu_kernels import GpuBackend, Region
+from perfxapi_gpu_kernels import Region
 from perfxapi_gpu_kernels.cupy_driver import CUDA_OPTIONS, CupyDriver
 from perfxapi_gpu_kernels.emulator import EmulatorDriver
 from perfxapi_gpu_kernels.sources import Program, source_text
@@ -71,17 +70,9 @@ def test_a_program_is_compiled_once_for_each_device_and_its_options(driver, cupy
     assert [options for _, options in cupy.compiled] == [CUDA_OPTIONS, ("--other",)]
 
 
-def test_an_op_runs_on_its_device(driver, cupy):
-    from perfxapi.device import Device
-
-    device = Device("mocked", 0, "mock of CuPy", "mocked:0")
-    backend = GpuBackend([(device, driver)])
-    REGISTRY.entries()
-    REGISTRY.register(BackendManifest("mocked", lambda: backend, ("mocked",), priority=-50, own_memory=True), "tests")
-    try:
+def test_an_op_runs_on_its_device(cupy):
+    with mocked_device() as (device, _):
         outcomes = [check_case(case, "mocked", device) for case in all_cases(["rms_norm"])]
-    finally:
-        REGISTRY.unregister("mocked")
     assert [str(outcome) for outcome in outcomes if outcome.status not in ("ok", "declined")] == []
     assert any(outcome.status == "ok" for outcome in outcomes)
     assert set(cupy.cuda.runtime.used) == {0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from perfxapi.backend import Backend, CompiledSegment, OpCall, PlannedCall
+from perfxapi.backend import Backend, CompiledSegment, Kernel, OpCall, PlannedCall
 from perfxapi.custom import DeviceKernel, argument_error, compile_error
 from perfxapi.device import Device
 from perfxapi.errors import KernelError
@@ -38,26 +38,40 @@ class GpuKernel:
 
 
 class GpuBackend(Backend):
-    """The devices of one API. A subclass finds them and makes a driver for each."""
+    """The devices of one API. A subclass finds them and makes a driver for each.
 
-    def __init__(self, drivers: Sequence[tuple[Device, Driver]]) -> None:
+    `libraries` gives, for a device, the kernels that come from its maker's libraries: eager calls take the quickest,
+    plans take ours where they can.
+    """
+
+    def __init__(
+        self,
+        drivers: Sequence[tuple[Device, Driver]],
+        libraries: Callable[[Runtime], Iterable[Kernel]] = lambda runtime: (),
+    ) -> None:
         self.runtimes = {device: Runtime(device, driver) for device, driver in drivers}
-        self._kernels = {
-            device: {op: (GpuKernel(binding, runtime),) for op, binding in BINDINGS.items()}
-            for device, runtime in self.runtimes.items()
-        }
+        self._kernels: dict[Device, dict[str, tuple[Kernel, ...]]] = {}
+        for device, runtime in self.runtimes.items():
+            kernels: dict[str, tuple[Kernel, ...]] = {op: (GpuKernel(b, runtime),) for op, b in BINDINGS.items()}
+            for kernel in libraries(runtime):
+                kernels[kernel.op] = (*kernels[kernel.op], kernel)
+            self._kernels[device] = kernels
 
     def devices(self) -> Sequence[Device]:
         """The devices, in the API's order."""
         return tuple(self.runtimes)
 
-    def kernels_on(self, device: Device, op: str) -> Sequence[GpuKernel]:
-        """The kernel of an op on a device."""
+    def kernels_on(self, device: Device, op: str) -> Sequence[Kernel]:
+        """The kernels of an op on a device, ours first."""
         return self._kernels[device].get(op, ())
 
     def kernel_ops(self) -> Iterable[str]:
         """The ops that have kernels, on every device."""
         return BINDINGS
+
+    def finish(self, device: Device) -> None:
+        """Waits for the device's queue or stream."""
+        self.runtimes[device].driver.finish()
 
     def searches(self) -> Iterable[tuple[str, Callable[[], None]]]:
         """How products are divided best, for each device and number of tokens that is not known."""

@@ -9,6 +9,7 @@ from perfxapi.device import Device
 from perfxapi_gpu_kernels.backend import GpuBackend
 from perfxapi_gpu_kernels.cupy_devices import facts_of_devices
 from perfxapi_gpu_kernels.cupy_driver import CupyDriver
+from perfxapi_gpu_kernels.cupy_libraries import library_kernels
 from perfxapi_gpu_kernels.driver import Properties
 
 
@@ -18,7 +19,7 @@ class CupyBackend(GpuBackend):
     def __init__(self, properties_of: Callable[[dict[str, Any]], Properties], options: Sequence[str]) -> None:
         """`properties_of` reads what the API says of a device; programs are compiled with `options`."""
         drivers = (CupyDriver(index, properties_of(facts), tuple(options)) for index, facts in facts_of_devices())
-        super().__init__([(self._device(driver), driver) for driver in drivers])
+        super().__init__([(self._device(driver), driver) for driver in drivers], library_kernels)
 
     def _device(self, driver: CupyDriver) -> Device:
         name = f"{self.name}:{driver.index}"

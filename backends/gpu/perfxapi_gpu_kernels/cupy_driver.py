@@ -65,8 +65,19 @@ class CupyLaunch(NamedTuple):
     kept: list[Any]
 
 
+class CupyGraph(NamedTuple):
+    """What a stream has captured, and the launches that it was, whose memory it names."""
+
+    graph: Any
+    launches: Sequence[CupyLaunch]
+
+
 class CupyDriver:
-    """One device of CUDA or HIP, with a stream of its own. `options` are those of its compiler."""
+    """One device of CUDA or HIP, with a stream of its own. `options` are those of its compiler.
+
+    Launches are captured as graphs where CuPy and the runtime can (CuPy for ROCm does not); where an attempt fails, no
+    other is made.
+    """
 
     def __init__(self, index: int, properties: Properties, options: Sequence[str]) -> None:
         import cupy
@@ -74,6 +85,7 @@ class CupyDriver:
         self.index, self.properties, self.options, self.cuda = index, properties, tuple(options), cupy.cuda
         with cupy.cuda.Device(index):
             self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._no_graphs = "CuPy captures no graphs on ROCm" if cupy.cuda.runtime.is_hip else ""
 
     @_translated
     def allocate(self, nbytes: int) -> Any:
@@ -146,9 +158,45 @@ class CupyDriver:
         return CupyLaunch(function, groups, local, given, kept)
 
     @_translated
-    def enqueue(self, bound: CupyLaunch) -> None:
-        """Adds the kernel to the stream."""
+    def enqueue(self, bound: CupyLaunch | CupyGraph) -> None:
+        """Adds the kernel, or all those of a graph, to the stream."""
+        if isinstance(bound, CupyGraph):
+            bound.graph.launch(stream=self.stream)
+        else:
+            self._launch(bound)
+
+    def _launch(self, bound: CupyLaunch) -> None:
         bound.function(bound.groups, bound.local, bound.arguments, stream=self.stream)
+
+    @_translated
+    def record(self, bound: Sequence[CupyLaunch]) -> CupyGraph | None:
+        """The launches captured as a graph."""
+        if self._no_graphs:
+            return None
+        try:
+            return CupyGraph(self._captured(bound), bound)
+        except Exception as error:  # of whatever kind: the launches can be made one by one, and then say what is wrong
+            self._no_graphs = f"no graph could be captured ({error})"
+            return None
+
+    def _captured(self, bound: Sequence[CupyLaunch]) -> Any:
+        self.stream.begin_capture()
+        try:
+            for launch in bound:
+                self._launch(launch)
+        finally:  # a stream that captures can do nothing else
+            graph = self.stream.end_capture()
+        return graph
+
+    def recording(self) -> str:
+        """Graphs, or why there are none."""
+        return self._no_graphs or "what is repeated is captured as a graph"
+
+    @_translated
+    def call(self, function: Callable[[], None]) -> None:
+        """Calls what works by CuPy's own functions, which then use the stream."""
+        with self.stream:
+            function()
 
     @_translated
     def finish(self) -> None:

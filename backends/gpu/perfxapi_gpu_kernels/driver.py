@@ -83,5 +83,13 @@ class Driver(Protocol):
     def enqueue(self, bound: Any) -> None:
         """Launches without waiting."""
 
+    def record(self, bound: Sequence[Any]) -> Any | None:
+        """Kernels in order as one thing that `enqueue` takes, for runs that are all alike; None where the API has no
+        such thing. Each was enqueued before.
+        """
+
+    def recording(self) -> str:
+        """What becomes of runs that are alike, in words: what `record` makes, or why it makes nothing."""
+
     def finish(self) -> None:
         """Waits until all that was enqueued is done."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from perfxapi.backend import OpCall
 from perfxapi.memory import View
@@ -36,13 +37,14 @@ class Request:
     """What a binding is given to make launches from.
 
     `workspace` is scratch memory of the size that the binding asked for; `packed(view, key, make)` gives a constant in
-    a form of the binding's own, made once on each device.
+    a form of the binding's own, made once on each device; `table(key, make)` gives constants that no operand holds.
     """
 
     call: OpCall
     properties: Properties
     workspace: Region | None
     packed: Callable[[View, Any, Callable[[], Sequence[Any]]], Any]
+    table: Callable[[Any, Callable[[], npt.NDArray[Any]]], Region]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perfxapi.allocator import PoolAllocator, StatisticsAllocator
 from perfxapi.backend import OpCall
@@ -16,6 +18,9 @@ from perfxapi.memory import View, register_memory_space
 from perfxapi_gpu_kernels.driver import Bytes, Driver, Region
 from perfxapi_gpu_kernels.launches import Argument, Binding, Launch, Request
 from perfxapi_gpu_kernels.sources import Program, entries, source_text
+
+_TABLE_BYTES = 64 << 20
+"""Memory for constants that can be made anew."""
 
 
 class _DeviceAllocator:
@@ -69,12 +74,13 @@ class Runtime:
         self._lock = threading.RLock()
         self._fault: Region | None = None
         self._scratch: Region | None = None
+        self._tables = OrderedDict[Any, Region]()
 
     # ---- from a call to bound kernels
 
     def launches(self, binding: Binding, call: OpCall, workspace: Region | None) -> list[Launch]:
         """The kernels of a call whose sizes are known."""
-        return binding.launches(Request(call, self.properties, workspace, self._packed))
+        return binding.launches(Request(call, self.properties, workspace, self._packed, self._table))
 
     def bind(self, launch: Launch, code: int) -> Any:
         """A launch with its memory. `code` is what it sets the fault word to where an operand is wrong."""
@@ -85,12 +91,14 @@ class Runtime:
         return self.driver.bind(function, launch.groups, launch.local, arguments)
 
     def _resolve(self, argument: Argument) -> Any:
-        if not isinstance(argument, View):
-            return argument
-        if argument.buffer.constant:  # in a plan, nobody has moved it here yet
-            argument.buffer.validate(self.memory.name)
-        storage: Region = argument.buffer.memory_in(self.memory.name)
-        return Region(storage.memory, storage.offset + argument.offset, storage.nbytes)
+        return self.region_of(argument) if isinstance(argument, View) else argument
+
+    def region_of(self, view: View) -> Region:
+        """Where the first element of an operand is."""
+        if view.buffer.constant:  # in a plan, nobody has moved it here yet
+            view.buffer.validate(self.memory.name)
+        storage: Region = view.buffer.memory_in(self.memory.name)
+        return Region(storage.memory, storage.offset + view.offset, storage.nbytes)
 
     def _function(self, program: Program, entry: str) -> Any:
         with self._lock:
@@ -108,6 +116,16 @@ class Runtime:
             derived[full_key] = tuple(self.upload(part) if isinstance(part, np.ndarray) else part for part in make())
             view.buffer.release_original()
         return derived[full_key]
+
+    def _table(self, key: Any, make: Callable[[], npt.NDArray[Any]]) -> Region:
+        """Constants by a key: what was used last is kept, what is bound keeps its own."""
+        with self._lock:
+            if key not in self._tables:
+                self._tables[key] = self.upload(make())
+            self._tables.move_to_end(key)
+            while len(self._tables) > 1 and sum(table.nbytes for table in self._tables.values()) > _TABLE_BYTES:
+                self._tables.popitem(last=False)
+            return self._tables[key]
 
     def upload(self, values: Any) -> Region:
         """A copy of a host array in memory of its own."""

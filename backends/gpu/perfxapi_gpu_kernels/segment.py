@@ -1,4 +1,8 @@
-"""A run of planned calls on one device: bound once for each set of sizes, then only enqueued."""
+"""A run of planned calls on one device: bound once for each set of sizes, then only enqueued.
+
+What runs twice at the same sizes, as a step of decoding does, is recorded where the API has that (a graph of CUDA):
+from then on it is one launch.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,19 @@ if TYPE_CHECKING:
 
 _MAX_BOUND = 64
 """Sets of sizes for which a segment keeps its bound kernels."""
+_LEAST_RECORDED = 4
+"""Kernels of which a recording is quicker than they are one by one."""
 
 
 @dataclass(slots=True)
 class _Bound:
     """The kernels of the calls at some sizes, of which call each is, whether any of them checks its operands, and where
-    they end early.
+    they end early. `launches` are what is enqueued for them, once that is decided.
     """
 
     kernels: list[Any] = field(default_factory=list)
+    launches: list[Any] | None = None
+    runs: int = 0
     owners: list[int] = field(default_factory=list)
     checks: bool = False
     stop: Stop | None = None
@@ -54,11 +62,27 @@ class GpuSegment:
             self._run_timed(self._times)
         else:
             enqueue = self._runtime.driver.enqueue
-            for kernel in self._ready.kernels:
-                enqueue(kernel)
+            for launch in self._ready.launches or self._launches(self._ready):
+                enqueue(launch)
         if self._ready.checks:
             self._runtime.raise_fault(self._ops)
         return self._ready.stop
+
+    @property
+    def description(self) -> str:
+        """How the calls are launched, in words."""
+        is_recorded = self._ready.launches not in (None, self._ready.kernels)
+        way = "as one recording" if is_recorded else "kernel by kernel, bound ahead"
+        return f"{way}; {self._runtime.driver.recording()}"
+
+    def _launches(self, bound: _Bound) -> list[Any]:
+        """What to enqueue now: the kernels in the first run, which loads programs; a recording of them from then on."""
+        bound.runs += 1
+        if bound.runs == 1:
+            return bound.kernels
+        recorded = self._runtime.driver.record(bound.kernels) if len(bound.kernels) >= _LEAST_RECORDED else None
+        bound.launches = bound.kernels if recorded is None else [recorded]
+        return bound.launches
 
     def profile(self, enabled: bool) -> list[tuple[str, int]]:
         """Turns timing of each call on or off; returns (op, nanoseconds so far).

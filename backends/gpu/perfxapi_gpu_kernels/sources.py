@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,12 @@ class Program(NamedTuple):
 def program(source: str, **defines: str | int) -> Program:
     """A program; equal definitions make equal programs."""
     return Program(source, tuple(sorted(defines.items())))
+
+
+def program_with(source: str, lines: Mapping[str, str | int]) -> Program:
+    """A program whose text is a file after definitions of which no two programs need have the same."""
+    defines = "".join(f"#define {name} {value}\n" for name, value in lines.items())
+    return Program(source, text=defines + _expanded(source))
 
 
 @cache

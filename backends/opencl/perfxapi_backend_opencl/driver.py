@@ -49,13 +49,37 @@ def _translated(method: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+class OpenCLFunction:
+    """A kernel of a program. Its objects, which pyopencl makes slowly, are used again once they are spare: what was
+    enqueued has its arguments.
+    """
+
+    __slots__ = ("name", "program", "spare")
+
+    def __init__(self, program: cl.Program, name: str) -> None:
+        self.program, self.name, self.spare = program, name, list[cl.Kernel]()
+
+    def take(self) -> cl.Kernel:
+        """An object that nobody else sets arguments of."""
+        try:
+            return self.spare.pop()
+        except IndexError:
+            return cl.Kernel(self.program, self.name)
+
+
 class OpenCLBound:
-    """A kernel of its own with its arguments set, and its sizes."""
+    """A kernel of its own with its arguments set, and its sizes. `kept` is the memory that the arguments name."""
 
-    __slots__ = ("global_size", "kernel", "local_size")
+    __slots__ = ("function", "global_size", "kept", "kernel", "local_size")
 
-    def __init__(self, kernel: cl.Kernel, global_size: Size, local_size: Size) -> None:
-        self.kernel, self.global_size, self.local_size = kernel, global_size, local_size
+    def __init__(
+        self, function: OpenCLFunction, kernel: cl.Kernel, global_size: Size, local_size: Size, kept: list[cl.Buffer]
+    ) -> None:
+        self.function, self.kernel, self.kept = function, kernel, kept
+        self.global_size, self.local_size = global_size, local_size
+
+    def __del__(self) -> None:
+        self.function.spare.append(self.kernel)
 
 
 class OpenCLDriver:
@@ -114,19 +138,17 @@ class OpenCLDriver:
             raise KernelError(
                 f"OpenCL: the program has no kernel {', '.join(sorted(missing))}; it has {built.kernel_names}"
             )
-        return {entry: (built, entry) for entry in entries}
+        return {entry: OpenCLFunction(built, entry) for entry in entries}
 
     @_translated
-    def num_arguments(self, function: tuple[cl.Program, str]) -> int:
+    def num_arguments(self, function: OpenCLFunction) -> int:
         """As the program declares them."""
-        return int(cl.Kernel(*function).num_args)
+        return int(cl.Kernel(function.program, function.name).num_args)
 
     @_translated
-    def bind(
-        self, function: tuple[cl.Program, str], groups: Size, local: Size, arguments: Sequence[Any]
-    ) -> OpenCLBound:
+    def bind(self, function: OpenCLFunction, groups: Size, local: Size, arguments: Sequence[Any]) -> OpenCLBound:
         """A kernel object with its arguments set."""
-        kernel = cl.Kernel(*function)
+        kernel = function.take()
         index = 0
         for argument in arguments:
             if isinstance(argument, Region):
@@ -137,12 +159,20 @@ class OpenCLDriver:
                 kernel.set_arg(index, argument)
                 index += 1
         width, height, depth = (count * size for count, size in zip(groups, local, strict=True))
-        return OpenCLBound(kernel, (width, height, depth), local)
+        kept = [argument.memory for argument in arguments if isinstance(argument, Region)]
+        return OpenCLBound(function, kernel, (width, height, depth), local, kept)
 
     @_translated
     def enqueue(self, bound: OpenCLBound) -> None:
         """Adds the kernel to the queue."""
         cl.enqueue_nd_range_kernel(self.queue, bound.kernel, bound.global_size, bound.local_size)
+
+    def record(self, bound: Sequence[OpenCLBound]) -> None:
+        """Nothing: see `recording`."""
+
+    def recording(self) -> str:
+        """Why there are no command buffers."""
+        return "pyopencl has no command buffers"
 
     @_translated
     def finish(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from functools import cache, lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,16 +21,15 @@ VECTOR_WIDTH = 16
 """Numbers in a vector of a processor."""
 _MAX_WALKED = 4
 _MAX_COUNT = 1 << 31
-_WALK = np.dtype(
-    [
-        ("strides", np.int64, (_MAX_WALKED, MAX_NDIM)),
-        ("sizes", np.int32, MAX_NDIM),
-        ("ndim", np.int32),
-        ("padding", np.int32),
-    ]
-)
 
 Strides: TypeAlias = tuple[int, ...]
+
+
+@cache
+def _walk_dtype(operands: int) -> np.dtype[Any]:
+    """`Walk` of walk.h, for so many operands (`MAX_WALKED`)."""
+    strides = ("strides", np.int64, (operands, MAX_NDIM))
+    return np.dtype([strides, ("sizes", np.int32, MAX_NDIM), ("ndim", np.int32), ("padding", np.int32)])
 
 
 class Walk(NamedTuple):
@@ -76,7 +75,11 @@ class Walk(NamedTuple):
     @property
     def structure(self) -> bytes:
         """`Walk` of walk.h."""
-        packed = np.zeros((), _WALK)
+        return self.structure_for(_MAX_WALKED)
+
+    def structure_for(self, operands: int) -> bytes:
+        """The same, in programs that have their own MAX_WALKED."""
+        packed = np.zeros((), _walk_dtype(operands))
         packed["sizes"][: len(self.sizes)] = [min(size, _MAX_COUNT - 1) for size in self.sizes]
         packed["ndim"] = len(self.sizes)
         for operand, strides in enumerate(self.strides):

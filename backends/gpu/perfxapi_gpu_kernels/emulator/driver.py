@@ -124,6 +124,13 @@ class EmulatorDriver:
         if said != ffi.NULL:
             raise KernelError(f"emulator: {entry}: {ffi.string(said).decode()}")
 
+    def record(self, bound: Sequence[EmulatedLaunch]) -> None:
+        """Nothing: see `recording`."""
+
+    def recording(self) -> str:
+        """Why nothing is recorded."""
+        return "the emulator runs a kernel when it is enqueued"
+
     def finish(self) -> None:
         """Nothing is ever pending."""
 

@@ -3,7 +3,9 @@
  * Axis 0 is the innermost: work-items stand side by side on it. The axes from 1 on make rows. */
 
 #define MAX_NDIM 6
+#ifndef MAX_WALKED
 #define MAX_WALKED 4
+#endif
 
 /* Strides in elements; those of axes that an operand is repeated along are 0. */
 typedef struct {
