@@ -120,6 +120,9 @@ class Backend:
         """What the speed of the kernels depends on beside the call: choices that were measured hold for these alone."""
         return self.name
 
+    def finish(self, device: Device) -> None:
+        """Waits until all that was launched on a device is done. Nothing to do where a launch returns when it is."""
+
     def compile(self, calls: Sequence[PlannedCall], bounds: Mapping[str, int]) -> CompiledSegment | None:
         """Turns planned calls into one launch; None: launch them one by one."""
         return None

@@ -201,12 +201,13 @@ def _tuned(call: OpCall, device: Device, first: Choice) -> Choice:
     if isinstance(first.kernel, SmallKernel) and first.kernel.launcher(call) is not None:
         return first
     rivals = {c.kernel: c for c in takewhile(lambda choice: choice.backend == first.backend, choices(call, device))}
-    space = first.device.memory_space
+    backend, where, space = entry.backend, first.device, first.device.memory_space
     for view in call.inputs:
         view.buffer.readable(space)
     for view in call.outputs:
         view.buffer.overwrite(space)
-    return rivals[TUNER.quickest(list(rivals), call, entry.backend.circumstances())]
+    circumstances = f"{where.description} {backend.circumstances()}"
+    return rivals[TUNER.quickest(list(rivals), call, circumstances, lambda: backend.finish(where))]
 
 
 # ---- running

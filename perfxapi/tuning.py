@@ -14,7 +14,7 @@ import platform
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,16 @@ def _describe(view: View) -> str:
     return f"{view.dtype.name}[{sizes}]{layout}"
 
 
-def _seconds(kernel: Kernel, call: OpCall) -> float:
-    """The shortest of some launches. A kernel that fails takes forever."""
+def _seconds(kernel: Kernel, call: OpCall, finish: Callable[[], None]) -> float:
+    """The shortest of some launches, each waited for. A kernel that fails takes forever."""
     best, begin = float("inf"), time.perf_counter()
     try:
         kernel.launch(call)
+        finish()
         for _ in range(_RUNS):
             start = time.perf_counter()
             kernel.launch(call)
+            finish()
             end = time.perf_counter()
             best = min(best, end - start)
             if end - begin > _SECONDS:
@@ -91,10 +93,12 @@ class Tuner:
             return Path(settings().tuning_file)
         return cache_folder() / f"tuning-{platform.node() or 'machine'}-{platform.machine()}.json"
 
-    def quickest(self, kernels: Sequence[Kernel], call: OpCall, circumstances: str) -> Kernel:
+    def quickest(
+        self, kernels: Sequence[Kernel], call: OpCall, circumstances: str, finish: Callable[[], None]
+    ) -> Kernel:
         """The quickest of some kernels that accept the call: known, or measured now. Operands are valid where they run.
 
-        The outputs hold anything afterwards.
+        `finish` waits until what was launched is done. The outputs hold anything afterwards.
         """
         labels = {kernel_label(kernel): kernel for kernel in kernels}
         key = size_class(call, f"{circumstances}|{','.join(labels)}")
@@ -102,7 +106,7 @@ class Tuner:
             known = self.recall(CHOICES, key)
             label = known.get("kernel") if isinstance(known, dict) else None
             if label not in labels:
-                seconds = {label: _seconds(kernel, call) for label, kernel in labels.items()}
+                seconds = {label: _seconds(kernel, call, finish) for label, kernel in labels.items()}
                 label = min(seconds, key=lambda name: seconds[name])
                 measured = {name: time for name, time in seconds.items() if time < float("inf")}
                 self.record(CHOICES, key, {"kernel": label, "seconds": measured})
@@ -152,13 +156,18 @@ class Tuner:
     def _store(self, sections: dict[str, dict[str, Any]]) -> None:
         """Replaces the file as a whole."""
         path = self.path()
+        written: Path | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+                written = Path(file.name)
                 json.dump({"version": _VERSION, **sections}, file, indent=1)
-            os.replace(file.name, path)
+            os.replace(written, path)
         except OSError:
             return
+        finally:  # also where the user interrupts
+            if written is not None:
+                written.unlink(missing_ok=True)
 
 
 TUNER = Tuner()

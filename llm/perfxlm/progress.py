@@ -1,4 +1,4 @@
-"""The progress bar of `LLM.generate`."""
+"""The progress bars of `LLM.generate` and of `perfxlm tune`."""
 
 from __future__ import annotations
 
@@ -36,3 +36,32 @@ def show_progress(num_requests: int, is_shown: bool) -> Iterator[Advance]:
             progress.update(task, advance=1, speed=f"{speed:.1f} tokens/s")
 
         yield advance
+
+
+@contextlib.contextmanager
+def show_measuring(seconds: float) -> Iterator[Callable[[str, float], None]]:
+    """Within the context, calling the given function with what is measured next and the seconds spent moves a bar of
+    `seconds` on standard error.
+
+    Where standard error is no terminal, each call writes a line instead.
+    """
+    if not sys.stderr.isatty():
+        yield lambda what, spent: print(f"measuring {what} ({spent:.0f} of {seconds:.0f} s)", file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("Measuring"),
+        BarColumn(),
+        TextColumn("{task.fields[time]}"),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("the model is loaded", total=seconds, time="")
+
+        def move(what: str, spent: float) -> None:
+            time = f"{spent:.0f} of {seconds:.0f} s"
+            progress.update(task, completed=min(spent, seconds), description=what, time=time)
+
+        yield move

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from perfxapi.backend import REGISTRY
+from perfxapi.cli.progress_line import progress_line
 from perfxapi.graph.automatic import candidates
 from perfxapi.graph.costs import Budget, copy_cost
 from perfxapi.memory import HOST
@@ -29,7 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures what is not known, and prints it."""
     if arguments.forget:
         TUNER.clear()
-    found = measured(arguments.seconds)
+    try:
+        with progress_line(arguments.seconds) as note:
+            found = measured(Budget(arguments.seconds, note))
+    except KeyboardInterrupt:
+        print(f"perfxapi: interrupted; what was measured until then is kept in {TUNER.path()}", file=sys.stderr)
+        return 130
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0
@@ -42,9 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def measured(seconds: float) -> dict[str, Any]:
+def measured(budget: Budget) -> dict[str, Any]:
     """The file, what copies of each device take, and how many figures of each kind are known."""
-    budget = Budget(seconds, lambda what: print(f"measuring {what}", file=sys.stderr))
     devices = [device for device in candidates() if device.memory_space != HOST]
     for entry in REGISTRY.usable():
         for what, search in entry.backend.searches() if entry.backend else ():

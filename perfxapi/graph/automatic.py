@@ -11,7 +11,7 @@ is known, it runs all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from perfxapi.backend import REGISTRY
 from perfxapi.device import Device
 from perfxapi.dispatch import choices, describe
 from perfxapi.graph.calls import BoundCalls
-from perfxapi.graph.costs import Budget, copy_cost, node_seconds
+from perfxapi.graph.costs import Budget, Note, copy_cost, node_seconds
 from perfxapi.graph.ir import Graph, Node, Value
 from perfxapi.graph.placement import CopyCost, Problem, Solution, Work, place, single_devices
 from perfxapi.graph.rehearsal import seconds_side_by_side
@@ -47,10 +47,11 @@ class Placed:
 
 
 @contextmanager
-def measuring(seconds: float, note: Callable[[str], None] = lambda what: None) -> Iterator[None]:
+def measuring(seconds: float, note: Note = lambda what, spent: None) -> Iterator[None]:
     """Within the context, so much time may be spent on measuring instead of what the settings say.
 
-    `note` is called with what is measured next.
+    `note` is called with what is measured next and the seconds that were spent. Each figure is kept as soon as it is
+    known: an exception in between costs the one that was being measured.
     """
     global _budget
     before, _budget = _budget, Budget(seconds, note)
@@ -64,7 +65,7 @@ def _current_budget() -> Budget:
     """What is left of the seconds of this process."""
     global _budget
     if _budget is None:
-        _budget = Budget(settings().tune_seconds, lambda what: _LOGGER.info("measuring %s", what))
+        _budget = Budget(settings().tune_seconds, lambda what, spent: _LOGGER.info("measuring %s", what))
     return _budget
 
 

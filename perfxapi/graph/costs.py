@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -39,17 +39,21 @@ _COPIED = 4 << 20
 _Measured = TypeVar("_Measured")
 
 
+Note: TypeAlias = Callable[[str, float], None]
+"""Told of what is measured next, and of the seconds that were spent before it."""
+
+
 class Budget:
     """Seconds that may be spent on measuring."""
 
-    def __init__(self, seconds: float, note: Callable[[str], None] = lambda text: None) -> None:
-        self.left, self.note = seconds, note
+    def __init__(self, seconds: float, note: Note = lambda what, spent: None) -> None:
+        self.seconds, self.left, self.note = seconds, seconds, note
 
     def spend(self, what: str, measure: Callable[[], _Measured]) -> _Measured | None:
         """What `measure` returns; None where nothing is left or it fails. A measurement that has begun is ended."""
         if self.left <= 0:
             return None
-        self.note(what)
+        self.note(what, self.seconds - self.left)
         start = time.perf_counter()
         try:
             return measure()

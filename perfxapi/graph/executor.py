@@ -39,6 +39,15 @@ class Placement:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """How a run of consecutive nodes on a device is launched, in words."""
+
+    num_nodes: int
+    device: str
+    how: str
+
+
 class Executable:
     """A compiled graph.
 
@@ -286,6 +295,14 @@ class Executable:
     def explain(self) -> list[Placement]:
         """Where each node runs, and why."""
         return [Placement(repr(node), str(c.device), c.backend, c.reason) for node, c in self._nodes_chosen()]
+
+    def launching(self) -> list[Launching]:
+        """How the nodes are launched, run by run."""
+        found = []
+        for run in self._runs:
+            how = "node by node" if run.segment is None else getattr(run.segment, "description", "all at once")
+            found.append(Launching(run.stop - run.first, str(run.device), how))
+        return found
 
     def profile(self, enabled: bool = True) -> list[tuple[str, int]]:
         """Turns timing of each node on or off; returns (op, nanoseconds so far).

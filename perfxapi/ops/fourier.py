@@ -75,7 +75,7 @@ def _cost(inputs: Sequence[TensorSpec], attributes: Attributes) -> Cost:
 
 def _signals(real: bool) -> Iterable[tuple[Any, int]]:
     rng = np.random.default_rng(80)
-    for shape, axis in (((1,), 0), ((16,), 0), ((3, 15), 1), ((12, 2), 0)):
+    for shape, axis in (((1,), 0), ((16,), 0), ((3, 15), 1), ((12, 2), 0), ((56,), 0), ((2, 14), 1), ((11, 2), 0)):
         for single in (True, False):
             x = rng.standard_normal(shape) + (0 if real else 1j * rng.standard_normal(shape))
             kind = (np.float32 if real else np.complex64) if single else x.dtype

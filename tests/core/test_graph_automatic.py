@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -228,11 +229,13 @@ def test_all_is_measured_and_tried_for_auto(tuned: SimulatedBackend, monkeypatch
     monkeypatch.setattr(automatic, "candidates", lambda: [px.get_device("cpu"), *tuned.all_devices])
     for table in tuned.tables:
         table["sin"][0].delay = table["sqrt"][0].delay = 3e-3
-    notes: list[str] = []
-    with px.graph.measuring(60, notes.append):
+    notes: dict[str, float] = {}
+    with px.graph.measuring(60, notes.__setitem__):
         plan = auto_plan()
+    assert list(notes.values()) == sorted(notes.values())
+    assert 0 <= min(notes.values()) < max(notes.values()) < 60
     assert devices_of(plan)[0] == devices_of(plan)[3] == "cpu:0"
-    assert {"copies of sim:0", "copies of sim:1", "tanh on cpu:0", "sqrt on sim:1"} <= set(notes)
+    assert {"copies of sim:0", "copies of sim:1", "tanh on cpu:0", "sqrt on sim:1"} <= notes.keys()
     np.testing.assert_allclose(result(plan), expected(), rtol=1e-12)
 
 
@@ -278,3 +281,40 @@ def test_the_command_measures_copies_and_shows_what_is_known(
     assert "2 copies" in captured.out
     assert main(["tune", "--forget", "--seconds", "0"]) == 0
     assert "0 copies" in capsys.readouterr().out
+
+
+def test_what_was_measured_before_an_interruption_is_kept(
+    tuned: SimulatedBackend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfxapi.cli import main, tune_command
+
+    def interrupted(device: Device, budget: Budget) -> object:
+        if str(device) == "sim:1":
+            raise KeyboardInterrupt
+        return copy_cost(device, budget)
+
+    monkeypatch.setattr(tune_command, "candidates", lambda: tuned.all_devices)
+    monkeypatch.setattr(tune_command, "copy_cost", interrupted)
+    assert main(["tune"]) == 130
+    assert f"interrupted; what was measured until then is kept in {TUNER.path()}" in capsys.readouterr().err
+    TUNER.forget()
+    assert TUNER.known(COPIES) == 1
+    assert [path.name for path in TUNER.path().parent.iterdir()] == [TUNER.path().name]
+
+
+def test_on_a_terminal_the_time_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from perfxapi.cli.progress_line import progress_line
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress_line(60) as note:
+        note("tanh on cpu:0", 0.0)
+        note("copies of sim:0", 20.0)
+        note("sqrt on sim:1", 70.0)
+    lines = capsys.readouterr().err.split("\r\x1b[K")
+    assert lines == [
+        "",
+        f"[{'-' * 30}] 0 of 60 s: tanh on cpu:0",
+        f"[{'#' * 10}{'-' * 20}] 20 of 60 s: copies of sim:0",
+        f"[{'#' * 30}] 70 of 60 s: sqrt on sim:1",
+        "",
+    ]

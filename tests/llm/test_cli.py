@@ -13,6 +13,7 @@ import pytest
 
 from perfxlm import LLM, evaluation
 from perfxlm.cli import COMMANDS, main
+from perfxlm.progress import show_measuring
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -87,6 +88,18 @@ def test_eval_against_a_reference(capsys: pytest.CaptureFixture[str], tiny_model
     assert out.splitlines()[2].split() == ["top1_agreement", "1"]
 
 
+def test_eval_against_several_references(capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path) -> None:
+    llm = LLM(tiny_model, device="cpu")
+    paths = [str(tmp_path / name) for name in ("three.npz", "two.npz")]
+    for path, token_ids in zip(paths, ([5, 6, 7], [8, 9]), strict=True):
+        evaluation.write_reference(path, evaluation.make_reference(llm, [token_ids], k=4))
+    options = (tiny_model, *(f"--reference={path}" for path in paths), "--device", "cpu")
+    _, out, _ = run(capsys, "eval", *options, "--json")
+    assert [(path, found["num_positions"]) for path, found in json.loads(out).items()] == [(paths[0], 3), (paths[1], 2)]
+    _, out, _ = run(capsys, "eval", *options)
+    assert [line for line in out.splitlines() if line.endswith(".npz")] == paths
+
+
 def test_eval_on_a_text(capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a text of some length, in letters")
     written = tmp_path / "written.npz"
@@ -109,6 +122,7 @@ def test_show_describes_the_model(capsys: pytest.CaptureFixture[str], tiny_model
     assert shown["memory"]["max_model_len"] == 64
     assert shown["tensors"]["float32"]["count"] > 50
     assert sum(shown["placement"].values()) == len(shown["nodes"])
+    assert shown["launching"] == [{"num_nodes": len(shown["nodes"]), "device": "cpu:0", "how": "all at once"}]
     status, out, _ = run(capsys, "show", tiny_model, "--device", "cpu", "--graph")
     assert "graph of a decode step" in out
     assert "paged_attention" in out
@@ -171,15 +185,20 @@ def test_mistakes_are_one_line(
 
 def test_missing_device_warns_in_a_line_of_its_own(tiny_model: Path) -> None:
     """As a program, since the core warns of a missing device once a process."""
-    command = [sys.executable, "-m", "perfxlm", "run", str(tiny_model), "ab", "--max-tokens", "2"]
+    program = (
+        "import sys; from perfxapi import policy; from perfxlm.cli import main; "
+        "policy.KNOWN_KINDS['absent'] = 'perfxapi-backend-absent'; sys.exit(main(sys.argv[1:]))"
+    )
+    options = ["run", str(tiny_model), "ab", "--max-tokens", "2", "--device", "absent"]
+    command = [sys.executable, "-c", program, *options]
     environment = {**os.environ, "PERFXAPI_FALLBACK": "warn"}
-    done = subprocess.run([*command, "--device", "riscv"], capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0
     assert "perfxlm: warning: " in done.stderr
-    assert "pip install perfxapi-backend-riscv" in done.stderr
+    assert "pip install perfxapi-backend-absent" in done.stderr
     assert done.stdout.startswith("ab")
-    options = ["--device", "riscv", "--fallback", "error"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, timeout=120)
+    command += ["--fallback", "error"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 1
     assert done.stderr.startswith("perfxlm: error: ")
 
@@ -210,3 +229,31 @@ def test_tune_compiles_every_size(capsys: pytest.CaptureFixture[str], tiny_model
     assert all(plan["nodes"].keys() == {"cpu:0"} for plan in plans)
     status, out, _ = run(capsys, "tune", tiny_model, "--device", "cpu", "--max-model-len", 64)
     assert "steps of up to 1 tokens, 1 of them sampled: " in out
+
+
+def test_tune_that_is_interrupted_says_so(
+    capsys: pytest.CaptureFixture[str], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfxlm.cli import tune_command
+
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune_command, "open_llm", interrupted)
+    status, _, err = run(capsys, "tune", tiny_model)
+    assert status == 130
+    assert "interrupted; what was measured until then is kept" in err
+
+
+def test_on_a_terminal_measuring_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with show_measuring(60) as note:
+        note("copies of sim:0", 20.4)
+    err = capsys.readouterr().err
+    assert "20 of 60 s" in err
+    assert "copies of sim:0" in err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    with show_measuring(60) as note:
+        note("tanh on cpu:0", 1.0)
+    assert capsys.readouterr().err == "measuring tanh on cpu:0 (1 of 60 s)\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from typing import Any
 
 from perfxlm.cli.common import add_json_argument, add_model_arguments, open_llm, print_json, read_text
 
@@ -15,7 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `perfxlm eval`."""
     add_model_arguments(parser)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--reference", metavar="FILE.npz", help="arrays ids_i, top_ids_i and top_logprobs_i")
+    source.add_argument(
+        "--reference",
+        action="append",
+        metavar="FILE.npz",
+        help="arrays ids_i, top_ids_i and top_logprobs_i; may be given several times",
+    )
     source.add_argument("--text", metavar="FILE", help="a text file, in UTF-8")
     parser.add_argument("--context", type=int, default=512, metavar="N", help="window of perplexity (default: 512)")
     parser.add_argument(
@@ -25,23 +31,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs `perfxlm eval`."""
+    """Runs `perfxlm eval`; several references give one object in JSON, by file."""
+    results = _compare(arguments) if arguments.reference else {arguments.text: _perplexity(arguments)}
+    if arguments.json:
+        print_json(results if len(results) > 1 else next(iter(results.values())))
+        return 0
+    for source, values in results.items():
+        if len(results) > 1:
+            print(source)
+        for name, value in values.items():
+            print(f"{name:16} {value:.6g}" if isinstance(value, float) else f"{name:16} {value}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     from perfxlm import evaluation
 
-    if arguments.reference:
-        reference = evaluation.read_reference(arguments.reference)
-        result = asdict(evaluation.compare(open_llm(arguments), reference))
-    else:
-        text = read_text(arguments.text)
-        llm = open_llm(arguments)
-        token_ids = llm.get_tokenizer().encode(text, add_special_tokens=False)
-        result = asdict(evaluation.perplexity(llm, token_ids, arguments.context))
-        if arguments.write_reference:
-            windows = evaluation.split_windows(llm, token_ids, arguments.context)
-            evaluation.write_reference(arguments.write_reference, evaluation.make_reference(llm, windows))
-    if arguments.json:
-        print_json(result)
-        return 0
-    for name, value in result.items():
-        print(f"{name:16} {value:.6g}" if isinstance(value, float) else f"{name:16} {value}")
-    return 0
+    references = {path: evaluation.read_reference(path) for path in arguments.reference}
+    llm = open_llm(arguments)
+    return {path: asdict(evaluation.compare(llm, reference)) for path, reference in references.items()}
+
+
+def _perplexity(arguments: argparse.Namespace) -> dict[str, Any]:
+    from perfxlm import evaluation
+
+    text = read_text(arguments.text)
+    llm = open_llm(arguments)
+    token_ids = llm.get_tokenizer().encode(text, add_special_tokens=False)
+    result = evaluation.perplexity(llm, token_ids, arguments.context)
+    if arguments.write_reference:
+        windows = evaluation.split_windows(llm, token_ids, arguments.context)
+        evaluation.write_reference(arguments.write_reference, evaluation.make_reference(llm, windows))
+    return asdict(result)

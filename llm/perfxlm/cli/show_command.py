@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     print("\ngraph of a decode step")
     for device, count in description["placement"].items():
         print(f"  {count} nodes on {device}")
+    for run in description["launching"]:
+        print(f"  {run['num_nodes']} nodes of {run['device']} are launched: {run['how']}")
     if arguments.graph:
         print("\n".join(f"  {row['device']:10} {row['node']} {row['reason']}" for row in description["nodes"]))
     return 0
@@ -66,6 +68,7 @@ def describe(llm: LLM) -> dict[str, Any]:
             "max_model_len": plan.limits.max_model_len,
         },
         "placement": dict(Counter(node["device"] for node in nodes)),
+        "launching": [asdict(run) for run in executable.launching()],
         "nodes": nodes,
     }
 

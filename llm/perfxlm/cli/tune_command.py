@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 from perfxlm.cli.common import add_json_argument, add_model_arguments, open_llm, print_json
+from perfxlm.progress import show_measuring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs `perfxlm tune`."""
     import perfxapi as px
 
-    def note(what: str) -> None:
-        print(f"measuring {what}", file=sys.stderr)
-
-    with px.graph.measuring(arguments.seconds, note):
-        llm = open_llm(arguments, skip_tokenizer_init=True)
-        llm.engine.runner.prepare_all()
+    try:
+        with show_measuring(arguments.seconds) as note, px.graph.measuring(arguments.seconds, note):
+            llm = open_llm(arguments, skip_tokenizer_init=True)
+            llm.engine.runner.prepare_all()
+    except KeyboardInterrupt:
+        print("perfxlm: interrupted; what was measured until then is kept", file=sys.stderr)
+        return 130
     found: list[dict[str, Any]] = []
     for size, executable in llm.engine.runner.executables().items():
         devices = Counter(placement.device for placement in executable.explain())
