@@ -15,7 +15,9 @@ find_program(zig_python "${ZIG_PYTHON}" REQUIRED)
 string(REGEX MATCH "^[^-]+" zig_processor "${ZIG_TARGET}")
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR "${zig_processor}")
-set(CMAKE_CXX_COMPILER "${zig_python}" -m ziglang c++ -target "${ZIG_TARGET}")
+set(CMAKE_CXX_FLAGS_INIT "-g0") # zig adds debug information
+# zig compiles its C++ library once for each level of optimization; -O3 here spares it another for CMake's first questions.
+set(CMAKE_CXX_COMPILER "${zig_python}" -m ziglang c++ -target "${ZIG_TARGET}" -O3)
 if(ZIG_CPU)
   list(APPEND CMAKE_CXX_COMPILER "-mcpu=${ZIG_CPU}")
 endif()

@@ -3,12 +3,13 @@
 #include "perfx/host.h"
 #pragma GCC visibility pop
 
-#include <initializer_list>
-
 #include "kernel_tables.hpp"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
+#include "perfx/x86_processor.hpp"
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace perfx {
@@ -17,41 +18,18 @@ namespace {
 int32_t supports_scalar() { return 1; }
 
 #if defined(__x86_64__)
-// __builtin_cpu_supports also asks the operating system (xgetbv) whether it saves the registers.
-int32_t supports_avx2() {
-  unsigned eax, ebx, ecx, edx;
-  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_F16C)) return 0;
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+int32_t supports_avx2() { return x86::has_avx2(); }
 
-int32_t supports_avx512() {
-  return supports_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
+int32_t supports_avx512() { return x86::has_avx512(); }
 
-int32_t supports_avx512vnni() { return supports_avx512() && __builtin_cpu_supports("avx512vnni"); }
+int32_t supports_avx512vnni() { return x86::has_avx512_vnni(); }
+#elif defined(__aarch64__)
+int32_t supports_neon() { return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0; }
+
+int32_t supports_dotprod() { return supports_neon() && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+
+int32_t supports_i8mm() { return supports_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
 #endif
-
-constexpr int32_t kMaxKernels = 256;
-
-// The kernels of one instruction set: its families joined.
-class Joined {
- public:
-  Joined(const char* name, int32_t (*supported)(void), std::initializer_list<KernelTable> families)
-      : variant_{name, supported, 0, 0, kernels_} {
-    for (const KernelTable& family : families) {
-      for (int32_t i = 0; i < family.count && variant_.num_kernels < kMaxKernels; ++i) {
-        kernels_[variant_.num_kernels++] = family.kernels[i];
-      }
-    }
-  }
-  Joined(const Joined&) = delete;
-  const PxVariant& variant() const { return variant_; }
-
- private:
-  PxKernel kernels_[kMaxKernels];
-  PxVariant variant_;
-};
 
 PxLibrary make_library() {
 #if defined(__x86_64__)
@@ -64,6 +42,16 @@ PxLibrary make_library() {
   static const Joined avx2(
       "avx2", supports_avx2,
       {linear_kernels_avx2, general_kernels_avx2, array_kernels_avx2, matmul_kernels_avx2, neural_kernels_avx2});
+#elif defined(__aarch64__)
+  static const Joined i8mm(
+      "i8mm", supports_i8mm,
+      {linear_kernels_i8mm, general_kernels_neon, array_kernels_neon, matmul_kernels_neon, neural_kernels_neon});
+  static const Joined dotprod(
+      "dotprod", supports_dotprod,
+      {linear_kernels_dotprod, general_kernels_neon, array_kernels_neon, matmul_kernels_neon, neural_kernels_neon});
+  static const Joined neon(
+      "neon", supports_neon,
+      {linear_kernels_neon, general_kernels_neon, array_kernels_neon, matmul_kernels_neon, neural_kernels_neon});
 #endif
   static const Joined scalar("scalar", supports_scalar,
                              {linear_kernels_scalar, general_kernels_scalar, array_kernels_scalar,
@@ -73,19 +61,14 @@ PxLibrary make_library() {
       vnni.variant(),
       avx512.variant(),
       avx2.variant(),
+#elif defined(__aarch64__)
+      i8mm.variant(),
+      dotprod.variant(),
+      neon.variant(),
 #endif
       scalar.variant(),
   };
-  return {PERFX_ABI_VERSION,
-          sizeof(PxTensor),
-          sizeof(PxCall),
-          sizeof(PxThread),
-          sizeof(PxKernel),
-          sizeof(PxVariant),
-          "cpu",
-          int32_t(sizeof(variants) / sizeof(variants[0])),
-          0,
-          variants};
+  return library_of("cpu", variants);
 }
 
 }  // namespace

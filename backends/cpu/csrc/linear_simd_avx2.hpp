@@ -71,6 +71,8 @@ struct Simd {
 
   static Codes load_codes(const Byte* from) { return _mm256_loadu_si256((const __m256i*)from); }
   static void store_codes(Byte* to, Codes codes) { _mm256_storeu_si256((__m256i*)to, codes); }
+  static Codes load_expanded(const Byte* from) { return load_codes(from); }
+  static void store_expanded(Byte* to, Codes codes) { store_codes(to, codes); }
   static Codes low_nibbles(Codes both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
   static Codes high_nibbles(Codes both) { return low_nibbles(_mm256_srli_epi16(both, 4)); }
   static Codes join_nibbles(Codes high, Codes low) { return _mm256_or_si256(_mm256_slli_epi16(high, 4), low); }
@@ -122,6 +124,8 @@ struct Simd {
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(codes, 8 * column), _mm256_set1_epi32(255)));
   }
 
+  static constexpr int code_bits(int) { return 8; }
+
   /* largest_bits and round_block do what portable_largest_bits and portable_round_block do. */
   static uint32_t largest_bits(const float* x) {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
@@ -161,9 +165,10 @@ struct Simd {
     return {_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16(codes, 8)};
   }
 
-  template <ActivationFormat format>
+  template <ActivationFormat format, int bits>
   struct Dot {
     static constexpr int kChains = 1;
+    static constexpr bool kTakesGroups = false, kCentersBytes = false;
     static constexpr int kGroupBytes = 8;
     using Chain = I32;
     static Chain start(I32 correction) { return correction; }

@@ -75,6 +75,8 @@ struct Simd {
 
   static Codes load_codes(const Byte* from) { return _mm512_loadu_si512(from); }
   static void store_codes(Byte* to, Codes codes) { _mm512_storeu_si512(to, codes); }
+  static Codes load_expanded(const Byte* from) { return load_codes(from); }
+  static void store_expanded(Byte* to, Codes codes) { store_codes(to, codes); }
   static Codes low_nibbles(Codes both) { return _mm512_and_si512(both, _mm512_set1_epi8(15)); }
   static Codes high_nibbles(Codes both) { return low_nibbles(_mm512_srli_epi16(both, 4)); }
   static Codes join_nibbles(Codes high, Codes low) { return _mm512_or_si512(_mm512_slli_epi16(high, 4), low); }
@@ -129,6 +131,8 @@ struct Simd {
   static F32 column_of(Codes codes) {
     return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(codes, 8 * column), _mm512_set1_epi32(255)));
   }
+
+  static constexpr int code_bits(int) { return 8; }
 
   /* largest_bits and round_block do what portable_largest_bits and portable_round_block do. */
   static uint32_t largest_bits(const float* x) {
@@ -185,9 +189,10 @@ struct Simd {
     return sums;
   }
 
-  template <ActivationFormat format>
+  template <ActivationFormat format, int bits>
   struct Dot {
     static constexpr int kChains = format == kInt16 ? 2 : 1;
+    static constexpr bool kTakesGroups = false, kCentersBytes = false;
     static constexpr int kGroupBytes = 4; /* of activations, from one group of columns to the next */
     struct Chain {
       I32 high, low;
@@ -218,9 +223,10 @@ struct Simd {
     return {_mm512_and_si512(codes, _mm512_set1_epi16(255)), _mm512_srli_epi16(codes, 8)};
   }
 
-  template <ActivationFormat format>
+  template <ActivationFormat format, int bits>
   struct Dot {
     static constexpr int kChains = 1;
+    static constexpr bool kTakesGroups = false, kCentersBytes = false;
     static constexpr int kGroupBytes = 8;
     using Chain = I32;
     static Chain start(I32 correction) { return correction; }

@@ -1,4 +1,4 @@
-"""The CPU backend of PerfXAPI: native kernels for x86-64 (AVX2, AVX-512) and, scalar, for any other processor."""
+"""The CPU backend of PerfXAPI: native kernels for x86-64 (AVX2, AVX-512), Arm (NEON) and, scalar, for any other."""
 
 from __future__ import annotations
 

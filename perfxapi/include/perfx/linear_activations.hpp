@@ -38,8 +38,13 @@ constexpr int group_size(int64_t left, int64_t tokens) {
   return left >= largest ? largest : left > 8 ? 12 : left > 4 ? 8 : left > 2 ? 4 : int(left);
 }
 
+/* Layouts of the codes of a block: bytes<format>() of each token, which store() writes. Where kPairsTokens, groups of
+ * more than one token are made of pairs, and pair_tokens() puts the codes of a pair side by side once both are stored.
+ */
+
 /* Codes for dot products of bytes: the int16 code is 256 * high + low, both int8. All high bytes, then all low ones. */
 struct BytePlanes {
+  static constexpr bool kPairsTokens = false;
   template <ActivationFormat format>
   static constexpr int bytes() {
     return format == kInt16 ? 2 * kBlock : kBlock;
@@ -60,6 +65,7 @@ struct BytePlanes {
 /* Codes for products of int16 pairs: each four columns in the order 0, 2, 1, 3, because the even and the odd bytes of a
  * 32-bit word are what a shift and a mask widen to 16 bits. */
 struct WordPairs {
+  static constexpr bool kPairsTokens = false;
   template <ActivationFormat format>
   static constexpr int bytes() {
     return 2 * kBlock;
@@ -170,6 +176,17 @@ class Activations {
         for (int64_t k = 0; k < count; ++k) std::memcpy(to + 4 * (k * size + i), x + k, 4);
       }
     }
+    if constexpr (Layout::kPairsTokens) {
+      if (format_ == kInt16) pair_strip<kInt16>(int(count / kBlock), size, to);
+      if (format_ == kInt8) pair_strip<kInt8>(int(count / kBlock), size, to);
+    }
+  }
+
+  template <ActivationFormat format>
+  static void pair_strip(int count, int size, Byte* to) {
+    for (int b = 0; b < count; ++b, to += size * block_bytes<format>())
+      for (int i = 0; i + 1 < size; i += 2)
+        Layout::template pair_tokens<format>(to + i * Layout::template bytes<format>());
   }
 
   template <ActivationFormat format>

@@ -14,20 +14,23 @@ namespace PERFX_VARIANT {
 namespace linear {
 
 /* An expanded block of 32 columns: 8 groups of codes, then float32 scales, then as many float32 minimums, each [16]. */
-template <class Simd, int scales, bool offset, bool minimums>
+template <class Simd, int scales, int bits, bool offset, bool minimums>
 struct Expanded {
-  static constexpr int kBytes = 512 + 64 * scales * (1 + minimums), kParts = 1, kScales = scales;
+  static constexpr int kBytes = 512 + 64 * scales * (1 + minimums), kParts = 1, kScales = scales, kBits = bits;
   static constexpr bool kIsPacked = false, kOffset = offset, kMinimum = minimums;
   const Byte* block;
   int lane;
 
   Expanded(const Byte* block, int lane) : block(block), lane(lane) {}
-  void codes(int, typename Simd::Codes* codes) const { load_groups<Simd>(block + 4 * lane, codes); }
+  void codes(int, typename Simd::Codes* codes) const {
+#pragma GCC unroll 16
+    for (int g = 0; g < 8; ++g) codes[g] = Simd::load_expanded(block + 64 * g + 4 * lane);
+  }
   typename Simd::F32 scale(int, int half) const { return Simd::load(block + 512 + 64 * half + 4 * lane); }
   typename Simd::F32 minimum(int, int half) const { return Simd::load(block + 512 + 64 * (scales + half) + 4 * lane); }
 };
 template <class Simd, class Packed>
-using ExpandedOf = Expanded<Simd, Packed::kScales, Packed::kOffset, Packed::kMinimum>;
+using ExpandedOf = Expanded<Simd, Packed::kScales, Simd::code_bits(Packed::kBits), Packed::kOffset, Packed::kMinimum>;
 
 /* ---- whole tiles, put into cache in the form that products with many tokens read */
 
@@ -71,7 +74,7 @@ void expand_tile(const Weight& weight, int64_t index, Byte* expanded) {
         typename Simd::Codes codes[8];
         source.codes(part, codes);
 #pragma GCC unroll 16
-        for (int g = 0; g < 8; ++g) Simd::store_codes(to + 64 * g, codes[g]);
+        for (int g = 0; g < 8; ++g) Simd::store_expanded(to + 64 * g, codes[g]);
         for (int half = 0; half < Packed::kScales; ++half) {
           Simd::store(to + 512 + 64 * half, source.scale(part, half));
           if (Packed::kMinimum) Simd::store(to + 512 + 64 * (Packed::kScales + half), source.minimum(part, half));

@@ -74,9 +74,9 @@ struct Screened {
 template <class Simd, ActivationFormat format>
 void screen_tile(const Weight& weight, int64_t tile, const Byte* activations, const float* factors, float slack,
                  Screened& out) {
-  using Dot = typename Simd::template Dot<format>;
+  using Dot = typename Simd::template Dot<format, Simd::code_bits(4)>;
   const Byte* next = weight.tile(tile + 1);
-  constexpr int x_bytes = Simd::ActivationLayout::template bytes<format>() + 4 * kNumFields;
+  constexpr int code_bytes = Simd::ActivationLayout::template bytes<format>(), x_bytes = code_bytes + 4 * kNumFields;
   for (int lane = 0; lane < kTileRows; lane += Simd::kLanes) {
     const Byte* high = weight.tile(tile) + 4 * lane;
     const Byte* scales = weight.scales(tile) + 2 * lane;
@@ -86,12 +86,11 @@ void screen_tile(const Weight& weight, int64_t tile, const Byte* activations, co
       if (lane == 0) prefetch_share(next, b, weight.tile_bytes, weight.columns / kBlock);
       typename Simd::Codes codes[8];
       unpack_nibbles<Simd>(high, codes);
-      auto chain = Dot::start(Simd::zero_int());
-#pragma GCC unroll 8
-      for (int g = 0; g < 8; ++g) Dot::add(chain, Simd::operand(codes[g]), x + g * Dot::kGroupBytes);
+      typename Simd::I32 product = Simd::zero_int();
+      multiply_groups<Simd, Dot, 8, 1, code_bytes>(codes, x, 0, &product);
       const auto scale = Simd::widen_float16(scales + 32 * b);
       const auto both = Simd::multiply(scale, Simd::broadcast_float(factors[3 * b]));
-      middle = Simd::fused(Simd::to_float(Dot::finish(chain)), both, middle);
+      middle = Simd::fused(Simd::to_float(product), both, middle);
       middle = Simd::fused(scale, Simd::broadcast_float(factors[3 * b + 1]), middle);
       reach = Simd::fused(Simd::absolute(scale), Simd::broadcast_float(factors[3 * b + 2]), reach);
     }

@@ -8,7 +8,10 @@
  *   kMaxChains        dot products in flight together: as many vectors as are free beside one for each token
  *   F32, I32, Codes   kLanes float32, int32, and four unsigned bytes a lane
  *   ActivationLayout  how codes of activations lie (linear_activations.hpp): what Dot wants to load
- *   Dot<format>       dot products of codes: kChains vectors to a product; start, add a group of four columns, finish
+ *   code_bits(bits)   the number of bits that Dot is made for where codes have `bits`, the same for all where it is no
+ * use Dot<format, bits> dot products of codes: kChains vectors to a product; start, add a group of four columns,
+ * finish. kTakesGroups: instead, multiply<groups, tokens> does what multiply_groups (linear_sources.hpp) promises.
+ * kCentersBytes: of codes of eight bits 128 is subtracted, so that nothing corrects it
  *
  * Loads and stores are of any alignment. Every operation is exact or rounds once, so all layers give the same bits.
  */
@@ -92,6 +95,9 @@ struct Simd {
 
   static Codes load_codes(const Byte* from) { return load_unaligned<Codes>(from); }
   static void store_codes(Byte* to, Codes codes) { std::memcpy(to, &codes, sizeof(codes)); }
+  /* Codes of an expanded tile, which this layer alone reads */
+  static Codes load_expanded(const Byte* from) { return load_codes(from); }
+  static void store_expanded(Byte* to, Codes codes) { store_codes(to, codes); }
   static Codes low_nibbles(Codes both) { return both & 0x0f0f0f0f; }
   static Codes high_nibbles(Codes both) { return both >> 4 & 0x0f0f0f0f; }
   /* 16 * high + low, of nibbles */
@@ -151,9 +157,12 @@ struct Simd {
     return {{column_int<0>(codes), column_int<1>(codes), column_int<2>(codes), column_int<3>(codes)}};
   }
 
-  template <ActivationFormat format>
+  static constexpr int code_bits(int) { return 8; }
+
+  template <ActivationFormat format, int bits>
   struct Dot {
     static constexpr int kChains = 1;
+    static constexpr bool kTakesGroups = false, kCentersBytes = false;
     static constexpr int kGroupBytes = 8; /* of activations, from one group of four columns to the next */
     using Chain = I32;
     static Chain start(I32 correction) { return correction; }

@@ -48,6 +48,7 @@ constexpr Field correction_of(int32_t dtype) {
  *
  * kParts        parts in a block
  * kScales       scales in a part: 1, or 2 for 16 columns each
+ * kBits         bits of a code; 8 where the offset is 128, fewer elsewhere
  * kOffset       are codes minus a constant meant?
  * kMinimum      is minimum(part, half) added for every unit of activation?
  * kIsPacked     is it read from memory, not from cache?
@@ -140,12 +141,14 @@ struct SimpleSource {
 
 template <class Simd>
 struct Source<Simd, PX_Q8_0> : SimpleSource<Simd, 544> {
+  static constexpr int kBits = 8;
   using SimpleSource<Simd, 544>::SimpleSource;
   void codes(int, typename Simd::Codes* codes) const { load_groups<Simd>(this->block + 32 + 4 * this->lane, codes); }
 };
 
 template <class Simd>
 struct Source<Simd, PX_Q5_0> : SimpleSource<Simd, 352> {
+  static constexpr int kBits = 5;
   using SimpleSource<Simd, 352>::SimpleSource;
   void codes(int, typename Simd::Codes* codes) const {
     unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes);
@@ -155,12 +158,14 @@ struct Source<Simd, PX_Q5_0> : SimpleSource<Simd, 352> {
 
 template <class Simd>
 struct Source<Simd, PX_Q4_0> : SimpleSource<Simd, 288> {
+  static constexpr int kBits = 4;
   using SimpleSource<Simd, 288>::SimpleSource;
   void codes(int, typename Simd::Codes* codes) const { unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes); }
 };
 
 template <class Simd>
 struct Source<Simd, PX_Q5_1> : SimpleSource<Simd, 384, false> {
+  static constexpr int kBits = 5;
   using SimpleSource<Simd, 384, false>::SimpleSource;
   void codes(int, typename Simd::Codes* codes) const {
     unpack_nibbles<Simd>(this->block + 64 + 4 * this->lane, codes);
@@ -170,12 +175,14 @@ struct Source<Simd, PX_Q5_1> : SimpleSource<Simd, 384, false> {
 
 template <class Simd>
 struct Source<Simd, PX_Q4_1> : SimpleSource<Simd, 320, false> {
+  static constexpr int kBits = 4;
   using SimpleSource<Simd, 320, false>::SimpleSource;
   void codes(int, typename Simd::Codes* codes) const { unpack_nibbles<Simd>(this->block + 64 + 4 * this->lane, codes); }
 };
 
 template <class Simd>
 struct Source<Simd, PX_IQ4_NL> : SimpleSource<Simd, 288> {
+  static constexpr int kBits = 8;
   using SimpleSource<Simd, 288>::SimpleSource;
   void codes(int, typename Simd::Codes* codes) const {
     unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes);
@@ -185,6 +192,7 @@ struct Source<Simd, PX_IQ4_NL> : SimpleSource<Simd, 288> {
 
 template <class Simd>
 struct Source<Simd, PX_MXFP4> : SimpleSource<Simd, 272> {
+  static constexpr int kBits = 5;
   using SimpleSource<Simd, 272>::SimpleSource;
   void codes(int, typename Simd::Codes* codes) const {
     unpack_nibbles<Simd>(this->block + 16 + 4 * this->lane, codes);
@@ -195,7 +203,7 @@ struct Source<Simd, PX_MXFP4> : SimpleSource<Simd, 272> {
 
 template <class Simd>
 struct Source<Simd, PX_INT4_G128> {
-  static constexpr int kBytes = 1072, kParts = 4, kScales = 1;
+  static constexpr int kBytes = 1072, kParts = 4, kScales = 1, kBits = 4;
   static constexpr bool kIsPacked = true, kOffset = false, kMinimum = true;
   const Byte* block;
   int lane;
@@ -243,6 +251,7 @@ struct SixBitSource : MinimumSource<Simd, 320 + 8 * part_bytes, 1> {
 
 template <class Simd>
 struct Source<Simd, PX_Q4_K> : SixBitSource<Simd, 256> {
+  static constexpr int kBits = 4;
   using SixBitSource<Simd, 256>::SixBitSource;
   void codes(int part, typename Simd::Codes* codes) const {
     unpack_nibbles<Simd>(this->block + 320 + 256 * part + 4 * this->lane, codes);
@@ -251,6 +260,7 @@ struct Source<Simd, PX_Q4_K> : SixBitSource<Simd, 256> {
 
 template <class Simd>
 struct Source<Simd, PX_Q5_K> : SixBitSource<Simd, 320> {
+  static constexpr int kBits = 5;
   using SixBitSource<Simd, 320>::SixBitSource;
   void codes(int part, typename Simd::Codes* codes) const {
     const Byte* nibbles = this->block + 320 + 320 * part;
@@ -261,6 +271,7 @@ struct Source<Simd, PX_Q5_K> : SixBitSource<Simd, 320> {
 
 template <class Simd>
 struct Source<Simd, PX_Q2_K> : MinimumSource<Simd, 1344, 2> {
+  static constexpr int kBits = 2;
   using MinimumSource<Simd, 1344, 2>::MinimumSource;
   void codes(int part, typename Simd::Codes* codes) const {
     unpack_low_crumbs<Simd, 0>(this->block + 320 + 128 * part + 4 * this->lane, codes);
@@ -294,6 +305,7 @@ struct SignedScaleSource {
 
 template <class Simd>
 struct Source<Simd, PX_Q3_K> : SignedScaleSource<Simd, 1824, 16> {
+  static constexpr int kBits = 6;
   using SignedScaleSource<Simd, 1824, 16>::SignedScaleSource;
   void codes(int part, typename Simd::Codes* codes) const {
     const Byte* crumbs = this->block + 288 + 192 * part;
@@ -304,6 +316,7 @@ struct Source<Simd, PX_Q3_K> : SignedScaleSource<Simd, 1824, 16> {
 
 template <class Simd>
 struct Source<Simd, PX_Q6_K> : SignedScaleSource<Simd, 3360, 16> {
+  static constexpr int kBits = 6;
   using SignedScaleSource<Simd, 3360, 16>::SignedScaleSource;
   void codes(int part, typename Simd::Codes* codes) const {
     const Byte* nibbles = this->block + 288 + 384 * part + 4 * this->lane;
@@ -314,6 +327,7 @@ struct Source<Simd, PX_Q6_K> : SignedScaleSource<Simd, 3360, 16> {
 
 template <class Simd>
 struct Source<Simd, PX_IQ4_XS> : SignedScaleSource<Simd, 2208, 8> {
+  static constexpr int kBits = 8;
   using SignedScaleSource<Simd, 2208, 8>::SignedScaleSource;
   void codes(int part, typename Simd::Codes* codes) const {
     unpack_nibbles<Simd>(this->block + 160 + 256 * part + 4 * this->lane, codes);
@@ -323,7 +337,7 @@ struct Source<Simd, PX_IQ4_XS> : SignedScaleSource<Simd, 2208, 8> {
 
 template <class Simd>
 struct Source<Simd, PX_Q8_K> {
-  static constexpr int kBytes = 4672, kParts = 8, kScales = 1;
+  static constexpr int kBytes = 4672, kParts = 8, kScales = 1, kBits = 8;
   static constexpr bool kIsPacked = true, kOffset = true, kMinimum = false;
   const Byte* block;
   int lane;
@@ -340,7 +354,7 @@ struct Source<Simd, PX_Q8_K> {
  * parts lie apart: it asks itself for those of the next tile. */
 template <class Simd>
 struct SplitSource {
-  static constexpr int kBytes = 1024, kParts = 4, kScales = 1;
+  static constexpr int kBytes = 1024, kParts = 4, kScales = 1, kBits = 8;
   static constexpr bool kIsPacked = true, kOffset = true, kMinimum = false;
   const Byte *high, *scales;
   typename Simd::Codes low[16]; /* vector i: bytes 4 i .. 4 i + 3 of each row's 64 */
@@ -365,6 +379,29 @@ struct SplitSource {
   typename Simd::F32 scale(int part, int) const { return Simd::widen_float16(scales + 32 * part); }
   typename Simd::F32 minimum(int, int) const { return Simd::zero(); }
 };
+
+/* Adds to each token's product, for kLanes rows, the dot products of its activations with the codes of some groups of
+ * four columns, the first of which is number `first` of its block. `x` is the first token's block. */
+template <class Simd, class Dot, int groups, int tokens, int code_bytes>
+inline __attribute__((always_inline)) void multiply_groups(const typename Simd::Codes* codes, const Byte* x, int first,
+                                                           typename Simd::I32* products) {
+  if constexpr (Dot::kTakesGroups) {
+    Dot::template multiply<groups, tokens>(codes, x, first, products);
+  } else {
+    typename Dot::Chain chains[tokens];
+#pragma GCC unroll 16
+    for (int m = 0; m < tokens; ++m) chains[m] = Dot::start(products[m]);
+#pragma GCC unroll 8
+    for (int i = 0; i < groups; ++i) {
+      const auto weights = Simd::operand(codes[i]);
+#pragma GCC unroll 16
+      for (int m = 0; m < tokens; ++m)
+        Dot::add(chains[m], weights, x + m * code_bytes + (first + i) * Dot::kGroupBytes);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < tokens; ++m) products[m] = Dot::finish(chains[m]);
+  }
+}
 
 }  // namespace linear
 }  // namespace PERFX_VARIANT

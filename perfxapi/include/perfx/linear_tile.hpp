@@ -1,6 +1,6 @@
 /* The tile kernel: 16 rows of weights times a group of tokens, written once over a small vector layer.
  *
- * `Simd` is that layer (backends/cpu/csrc/linear_simd_*.hpp): vectors of kLanes rows, 16 or fewer, code vectors of
+ * `Simd` is that layer (linear_simd_*.hpp): vectors of kLanes rows, 16 or fewer, code vectors of
  * kLanes x 4 bytes, and a dot product of codes. (What works on whole rows of results uses the general layer of
  * simd_portable.hpp.) Weights of a block are unpacked once and multiplied with every token of the group. When many
  * groups of tokens follow, tiles are expanded first (codes as bytes, scales as float32), so that unpacking is not
@@ -77,7 +77,7 @@ class TileKernel {
 
  private:
   using F32 = typename Simd::F32;
-  using Dot = typename Simd::template Dot<format>;
+  using Dot = typename Simd::template Dot<format, Simd::code_bits(From::kBits)>;
   static constexpr int kCodeBytes = Simd::ActivationLayout::template bytes<format>();
   static constexpr int kPartBytes = tokens * (kCodeBytes + 4 * kNumFields);
   static constexpr int kGroups = 8 / From::kScales; /* of columns with one scale */
@@ -86,6 +86,8 @@ class TileKernel {
                                 : tokens / 2 * Dot::kChains <= Simd::kMaxChains ? tokens / 2
                                                                                 : tokens / 3;
   static_assert(tokens % kBatch == 0 && kBatch * Dot::kChains <= Simd::kMaxChains, "whole batches that fit");
+  /* Do dot products begin with what their codes' offset amounts to? */
+  static constexpr bool kCorrects = From::kOffset && !(Dot::kCentersBytes && From::kBits == 8);
 
   static inline void add_blocks(const TileTask& task, int lane, F32* sums) {
     const Byte* x = task.activations;
@@ -104,7 +106,8 @@ class TileKernel {
     }
   }
 
-  static inline void add_part(const From& source, int part, const Byte* x, Field correction, F32* sums) {
+  static inline __attribute__((always_inline)) void add_part(const From& source, int part, const Byte* x,
+                                                             Field correction, F32* sums) {
     const Byte* fields = x + tokens * kCodeBytes;
     typename Simd::Codes codes[8];
     source.codes(part, codes);
@@ -113,30 +116,25 @@ class TileKernel {
       const Byte* corrections = fields + 4 * (correction + half) * tokens;
 #pragma GCC unroll 16
       for (int first = 0; first < tokens; first += kBatch)
-        add_batch(source, part, half, codes + half * kGroups,
-                  x + first * kCodeBytes + half * kGroups * Dot::kGroupBytes, fields + 4 * first,
+        add_batch(source, part, half, codes + half * kGroups, x + first * kCodeBytes, fields + 4 * first,
                   corrections + 4 * first, sums + first);
     }
   }
 
   /* Adds the products of one half of a part with kBatch tokens to their sums. */
-  static inline void add_batch(const From& source, int part, int half, const typename Simd::Codes* codes, const Byte* x,
-                               const Byte* fields, const Byte* corrections, F32* sums) {
-    typename Dot::Chain chains[kBatch];
+  static inline __attribute__((always_inline)) void add_batch(const From& source, int part, int half,
+                                                              const typename Simd::Codes* codes, const Byte* x,
+                                                              const Byte* fields, const Byte* corrections, F32* sums) {
+    typename Simd::I32 products[kBatch];
 #pragma GCC unroll 16
     for (int m = 0; m < kBatch; ++m)
-      chains[m] = Dot::start(From::kOffset ? Simd::broadcast_int(corrections + 4 * m) : Simd::zero_int());
-#pragma GCC unroll 8
-    for (int i = 0; i < kGroups; ++i) {
-      const auto weights = Simd::operand(codes[i]);
-#pragma GCC unroll 16
-      for (int m = 0; m < kBatch; ++m) Dot::add(chains[m], weights, x + m * kCodeBytes + i * Dot::kGroupBytes);
-    }
+      products[m] = kCorrects ? Simd::broadcast_int(corrections + 4 * m) : Simd::zero_int();
+    multiply_groups<Simd, Dot, kGroups, kBatch, kCodeBytes>(codes, x, half * kGroups, products);
     const auto scale = source.scale(part, half);
 #pragma GCC unroll 16
     for (int m = 0; m < kBatch; ++m) {
       const F32 both = Simd::multiply(scale, Simd::broadcast(fields + 4 * (kScale * tokens + m)));
-      sums[m] = Simd::fused(Simd::to_float(Dot::finish(chains[m])), both, sums[m]);
+      sums[m] = Simd::fused(Simd::to_float(products[m]), both, sums[m]);
     }
     if (!From::kMinimum) return;
     const auto minimum = source.minimum(part, half);
@@ -146,7 +144,7 @@ class TileKernel {
 
   /* Scale * (sum of the codes) of token m, of the part or of half of it: a half's sum is what it is corrected by, a
    * whole number times -32, so that the division is exact. */
-  static inline F32 scaled_sum(const Byte* fields, const Byte* corrections, int m) {
+  static inline __attribute__((always_inline)) F32 scaled_sum(const Byte* fields, const Byte* corrections, int m) {
     if constexpr (From::kScales == 1) return Simd::broadcast(fields + 4 * (kScaledSum * tokens + m));
     const F32 sum =
         Simd::multiply(Simd::to_float(Simd::broadcast_int(corrections + 4 * m)), Simd::broadcast_float(-1.0f / 32));

@@ -11,6 +11,8 @@
 #ifndef PERFX_MATMUL_TILE_HPP
 #define PERFX_MATMUL_TILE_HPP
 
+#include <string.h>
+
 #include "perfx/kernels/operands.hpp"
 
 namespace perfx {
@@ -124,17 +126,27 @@ struct Target {
   bool add;
 };
 
-/* The micro-kernel: `Rows` x `Vectors` accumulators over one block of the inner dimension. */
+/* Adds one block of the inner dimension to `Rows` x `Vectors` sums, which are zero. */
 template <class T, int Rows, int Vectors>
-inline void multiply_tile(int64_t depth, const T* wide, const T* narrow, const Target<T>& target) {
+inline void add_block(int64_t depth, const T* wide, const T* narrow,
+                      typename VectorOf<T>::Type (&sums)[Rows][Vectors]) {
   using V = typename VectorOf<T>::Type;
   constexpr int kCount = lanes_of<T>();
-  V sums[Rows][Vectors] = {};
-  if (target.add) { /* what is added to is fetched while the sums are made */
-    for (int r = 0; r < Rows; ++r) {
-      for (int v = 0; v < Vectors; ++v) __builtin_prefetch(target.data + r * target.step + v * kCount, 1, 2);
+#ifdef PERFX_WIDE_PRODUCTS /* the layer's processor multiplies vectors side by side as one */
+  if constexpr ((Vectors & (Vectors - 1)) == 0) {
+    typedef T Side __attribute__((vector_size(Vectors * sizeof(V))));
+    Side together[Rows] = {};
+    for (int64_t k = 0; k < depth; ++k, wide += Vectors * kCount, narrow += Rows) {
+      Side lanes;
+      memcpy(&lanes, __builtin_assume_aligned(wide, sizeof(T)), sizeof(lanes));
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) /* less zeros: the item in all lanes, which are an operand of the instruction */
+        together[r] = __builtin_elementwise_fma(narrow[r] - Side{}, lanes, together[r]);
     }
+    memcpy(sums, together, sizeof(sums));
+    return;
   }
+#endif
   for (int64_t k = 0; k < depth; ++k) {
     V lanes[Vectors];
 #pragma GCC unroll 4
@@ -151,6 +163,20 @@ inline void multiply_tile(int64_t depth, const T* wide, const T* narrow, const T
     wide += Vectors * kCount;
     narrow += Rows;
   }
+}
+
+/* The micro-kernel: `Rows` x `Vectors` accumulators over one block of the inner dimension. */
+template <class T, int Rows, int Vectors>
+inline void multiply_tile(int64_t depth, const T* wide, const T* narrow, const Target<T>& target) {
+  using V = typename VectorOf<T>::Type;
+  constexpr int kCount = lanes_of<T>();
+  V sums[Rows][Vectors] = {};
+  if (target.add) { /* what is added to is fetched while the sums are made */
+    for (int r = 0; r < Rows; ++r) {
+      for (int v = 0; v < Vectors; ++v) __builtin_prefetch(target.data + r * target.step + v * kCount, 1, 2);
+    }
+  }
+  add_block<T, Rows, Vectors>(depth, wide, narrow, sums);
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
     T* row = target.data + r * target.step;

@@ -43,42 +43,15 @@
 #ifndef PERFX_SIMD_PORTABLE_HPP
 #define PERFX_SIMD_PORTABLE_HPP
 
-#ifndef PERFX_VARIANT
-#error "define PERFX_VARIANT before a SIMD layer is included"
-#endif
-
-#include <stdint.h>
-#include <string.h>
+#include "perfx/simd_vectors.hpp"
 
 namespace perfx {
 namespace PERFX_VARIANT {
 
-constexpr int kLanes = 16;
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 4;
-constexpr int kDoubleLanes = 8;
 constexpr int kProductRows = 4;
 constexpr int kProductVectors = 1;
-
-typedef float FloatLanes __attribute__((vector_size(64)));
-typedef int32_t IntLanes __attribute__((vector_size(64)));
-typedef double DoubleLanes __attribute__((vector_size(64)));
-
-struct F {
-  FloatLanes v;
-};
-struct I {
-  IntLanes v;
-};
-struct M {
-  IntLanes v; /* -1 is true */
-};
-struct D {
-  DoubleLanes v;
-};
-
-inline F set(float x) { return {FloatLanes{} + x}; }
-inline I set_int(int32_t x) { return {IntLanes{} + x}; }
 
 inline F load(const float* p) {
   F x;
@@ -105,8 +78,6 @@ inline D load_first(const double* p, int n) {
 }
 inline void store(double* p, D x) { memcpy(p, &x, sizeof(x)); }
 inline void store_first(double* p, int n, D x) { memcpy(p, &x, size_t(n) * sizeof(double)); }
-inline F broadcast(const float* p) { return {FloatLanes{} + *p}; }
-inline D broadcast(const double* p) { return {DoubleLanes{} + *p}; }
 
 /* float16 to float32: exact. The subnormal case rescales through a float32 subtraction. */
 inline F widen_half(I half) {
@@ -158,36 +129,6 @@ inline void store_half_first(uint16_t* p, int n, F x) {
 }
 inline void store_half(uint16_t* p, F x) { store_half_first(p, kLanes, x); }
 
-inline F operator+(F a, F b) { return {a.v + b.v}; }
-inline F operator-(F a, F b) { return {a.v - b.v}; }
-inline F operator*(F a, F b) { return {a.v * b.v}; }
-inline F operator/(F a, F b) { return {a.v / b.v}; }
-inline F fma(F a, F b, F c) {
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_elementwise_fma)
-#define PERFX_ELEMENTWISE_FMA
-#endif
-#endif
-#ifdef PERFX_ELEMENTWISE_FMA
-  return {__builtin_elementwise_fma(a.v, b.v, c.v)};
-#else
-  F x;
-  for (int i = 0; i < kLanes; ++i) x.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
-  return x;
-#endif
-}
-
-inline D operator+(D a, D b) { return {a.v + b.v}; }
-inline D fma(D a, D b, D c) {
-#ifdef PERFX_ELEMENTWISE_FMA
-  return {__builtin_elementwise_fma(a.v, b.v, c.v)};
-#else
-  D x;
-  for (int i = 0; i < kDoubleLanes; ++i) x.v[i] = __builtin_fma(a.v[i], b.v[i], c.v[i]);
-  return x;
-#endif
-}
-
 /* Through memory: compilers know how to move lanes better than this file. */
 inline void transpose(F (&x)[kLanes]) {
   F y[kLanes];
@@ -204,36 +145,6 @@ inline void transpose(D (&x)[kDoubleLanes]) {
   memcpy(x, y, sizeof(y));
 }
 
-inline F select(M m, F a, F b) { return {m.v ? a.v : b.v}; }
-inline F min(F a, F b) { return {a.v < b.v ? a.v : b.v}; }
-inline F max(F a, F b) { return {a.v > b.v ? a.v : b.v}; }
-
-inline I bits(F x) {
-  I y;
-  memcpy(&y, &x, sizeof(y));
-  return y;
-}
-inline F from_bits(I x) {
-  F y;
-  memcpy(&y, &x, sizeof(y));
-  return y;
-}
-inline I operator+(I a, I b) { return {a.v + b.v}; }
-inline I operator-(I a, I b) { return {a.v - b.v}; }
-inline I shift_left(I x, int n) { return {x.v << n}; }
-inline I shift_right(I x, int n) { return {x.v >> n}; }
-inline I bit_and(I a, I b) { return {a.v & b.v}; }
-inline I bit_or(I a, I b) { return {a.v | b.v}; }
-inline I bit_xor(I a, I b) { return {a.v ^ b.v}; }
-
-inline M less(F a, F b) { return {a.v < b.v}; }
-inline M less_equal(F a, F b) { return {a.v <= b.v}; }
-inline M any_bit(I a, I b) { return {(a.v & b.v) != 0}; }
-inline M both(M a, M b) { return {a.v & b.v}; }
-inline M first(int n) {
-  const IntLanes lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return {lane < n};
-}
 inline uint32_t mask_bits(M m) {
   uint32_t result = 0;
   for (int i = 0; i < kLanes; ++i) result |= uint32_t(m.v[i] & 1) << i;

@@ -2,17 +2,18 @@
 #include "kernel_tables.hpp"
 #include "perfx/kernel.h"
 
+#if defined(__x86_64__)
+#include "perfx/x86_processor.hpp"
+#endif
+
 namespace perfx {
 namespace {
 
 int32_t supports_scalar() { return 1; }
 
 #if defined(__x86_64__)
-int32_t supports_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-int32_t supports_avx512() {
-  return supports_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
+int32_t supports_avx2() { return x86::has_avx2(); }
+int32_t supports_avx512() { return x86::has_avx512(); }
 #endif
 
 PxVariant variant(const char* name, int32_t (*supported)(), const KernelTable& table) {

@@ -187,8 +187,8 @@ inline void add_columns(const PartitionView<T>& view, const T* const* ahead, con
 #pragma GCC unroll 16
     for (int w = 0; w < W; ++w) sums[m][w] = set(0.0f);
   }
-  /* seen(m, position): is it a position of row m? */
-  const auto add = [&](int begin, int end, auto seen) {
+  /* seen(m, position): is it a position of row m? Always inlined, or the sums would be in memory. */
+  const auto add = [&](int begin, int end, auto seen) __attribute__((always_inline)) {
     const int64_t size = view.head_size;
     for (int position = begin; position < end;) {
       const int chunk = position / kLanes, place = position % kLanes;

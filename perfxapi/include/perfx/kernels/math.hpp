@@ -1,7 +1,7 @@
 /* exp, sigmoid, tanh, gelu, silu, sine and cosine of 16 lanes.
  *
  * Range reduction after Cody and Waite (1980); minimax polynomials found with Remez's exchange algorithm for the
- * relative error. Errors are measured against float64 in tests_native/test_elementwise.cpp.
+ * relative error. Errors are measured against float64 in tests/native/test_elementwise.cpp.
  */
 #ifndef PERFX_KERNELS_MATH_HPP
 #define PERFX_KERNELS_MATH_HPP

@@ -145,7 +145,7 @@ template <bool kPrecise>
 inline W log1p_of(W x) {
   const W u = x + 1.0;
   const W result = log_of<kPrecise>(u);
-  const W mended = (u > 0.0) & (u < INFINITY) ? result - ((u - 1.0) - x) / u : result;
+  const W mended = ((u > 0.0) & (u < INFINITY)) ? result - ((u - 1.0) - x) / u : result;
   return u == 1.0 ? x : mended;
 }
 

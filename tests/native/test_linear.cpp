@@ -162,6 +162,11 @@ float dot(int32_t dtype, const unsigned char* row, const Quantized& x) {
 // The bytes of a block whose second highest bit, cleared, keeps its scales finite.
 std::vector<int> scale_bytes(int32_t dtype) {
   switch (dtype) {
+    case PX_FLOAT32:
+      return {3};
+    case PX_FLOAT16:
+    case PX_BFLOAT16:
+      return {1};
     case PX_Q2_K:
       return {81, 83};
     case PX_Q3_K:
@@ -237,6 +242,53 @@ void test_linear(int32_t dtype, PxPool* pool, int32_t layout = PX_TILE16) {
   }
 }
 
+// A weight's value: what products with float32 activations multiply.
+float value_of(int32_t dtype, const unsigned char* row, int64_t column) {
+  const int word = row[2 * column] | row[2 * column + 1] << 8;
+  if (dtype == PX_FLOAT16) return half_to_float(row + 2 * column);
+  if (dtype == PX_FLOAT32 || dtype == PX_BFLOAT16) {
+    const uint32_t bits = uint32_t(word) << 16;
+    float value;
+    std::memcpy(&value, dtype == PX_FLOAT32 ? static_cast<const void*>(row + 4 * column) : &bits, 4);
+    return value;
+  }
+  const Value value = read(dtype, row, column);
+  return std::fma(float(value.code), value.scale, -value.minimum);
+}
+
+// Rows and tokens around the sizes of tiles and of groups. Activations and results lie one float beside any alignment,
+// rows of activations further apart than they are long; what is around the results must stay.
+void test_linear_of_any_size(int32_t dtype, int64_t format, PxPool* pool) {
+  constexpr int64_t kStride = kColumns + 3;
+  for (const int64_t rows : {1, 17}) {
+    const Weight weight(dtype, rows, pool, uint64_t(dtype + rows));
+    for (const int64_t tokens : {0, 1, 2, 3, 5, 6, 7, 9, 16, 25, 27, 31}) {
+      std::vector<float> x = random_floats(size_t(tokens * kStride + 1), 21), expected;
+      for (int64_t token = 0; token < tokens; ++token) {
+        const float* from = x.data() + 1 + token * kStride;
+        const Quantized quantized = quantize(from, format == 1 ? 127.0f : 32512.0f);
+        for (int64_t row = 0; row < rows; ++row) {
+          float sum = format == 0 ? 0 : dot(dtype, weight.row(row), quantized);
+          for (int64_t k = 0; format == 0 && k < kColumns; ++k)
+            sum = std::fma(value_of(dtype, weight.row(row), k), from[k], sum);
+          expected.push_back(sum);
+        }
+      }
+      PxTensor activations = tensor(x.data() + 1, PX_FLOAT32, {tokens, kColumns});
+      activations.flags = 0;
+      activations.strides[0] = kStride * 4;
+      for (const Candidate& candidate : kernels_of("linear")) {
+        std::vector<float> y(size_t(tokens * rows + 2), -77.0f);
+        const Call call(2, {activations, weight.tensor, tensor(y.data() + 1, PX_FLOAT32, {tokens, rows})},
+                        {attr(format)});
+        CHECK(run(*candidate.kernel, pool, call.call) == PX_OK);
+        CHECK(same_bits({y.begin() + 1, y.end() - 1}, expected));
+        CHECK(y.front() == -77.0f && y.back() == -77.0f);
+      }
+    }
+  }
+}
+
 void test_gated_linear_is_the_gate_of_two_products(PxPool* pool) {
   constexpr int64_t kRows = 50, kTokens = 13;
   const Weight gate(PX_Q5_0, kRows, pool, 3), up(PX_Q4_K, kRows, pool, 4);
@@ -306,6 +358,14 @@ void test_embedding_decodes_rows(int32_t dtype, PxPool* pool) {
 }  // namespace
 
 int main() {
+  {
+    const Pool pool(2);
+    for (int32_t dtype : {PX_FLOAT32, PX_FLOAT16, PX_BFLOAT16}) test_linear_of_any_size(dtype, 0, pool.pool);
+    for (int32_t dtype : kFormats) {
+      test_linear_of_any_size(dtype, 0, pool.pool);
+      test_linear_of_any_size(dtype, 1 + dtype % 2, pool.pool);
+    }
+  }
   for (int32_t num_threads : {1, 3}) {
     const Pool pool(num_threads);
     for (int32_t dtype : kFormats) test_linear(dtype, pool.pool);

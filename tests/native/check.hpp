@@ -1,6 +1,6 @@
 // What the native tests share: CHECK, calls made from arrays, a random generator, every variant of an op.
-#ifndef PERFX_CPU_TESTS_CHECK_HPP
-#define PERFX_CPU_TESTS_CHECK_HPP
+#ifndef PERFX_TESTS_CHECK_HPP
+#define PERFX_TESTS_CHECK_HPP
 
 #include <cmath>
 #include <cstdio>

@@ -1,0 +1,78 @@
+// perfx_library: the kernels for vectors of each least length, best first, and those for RV64GC; how long vectors are.
+#pragma GCC visibility push(default)
+#include "perfx/host.h"
+extern "C" int32_t perfx_riscv_vector_bits(void);
+#pragma GCC visibility pop
+
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel_table.hpp"
+
+namespace perfx {
+namespace {
+
+// Of the kernel's interface (linux/prctl.h, asm/hwprobe.h), which the headers of older systems lack.
+constexpr int kGetVectorControl = 70;               // PR_RISCV_V_GET_CONTROL
+constexpr int kVectorsOff = 1;                      // PR_RISCV_V_VSTATE_CTRL_OFF, in the lowest two bits
+constexpr long kHwprobe = 258;                      // __NR_riscv_hwprobe
+constexpr int64_t kExtensions = 4;                  // RISCV_HWPROBE_KEY_IMA_EXT_0
+constexpr uint64_t kHasVectors = uint64_t(1) << 2;  // RISCV_HWPROBE_IMA_V
+struct Probe {
+  int64_t key;
+  uint64_t value;
+};
+
+// Does the system say that the processor has the vector extension 1.0? Since Linux 6.4 there is hwprobe, which means
+// version 1.0 by V. Before it the bit V of AT_HWCAP is all there is, which the kernels of vendors also set for version
+// 0.7.1.
+bool has_vector_bit() {
+  const int control = prctl(kGetVectorControl);
+  if (control >= 0 && (control & 3) == kVectorsOff) return false;
+  Probe probe = {kExtensions, 0};
+  if (syscall(kHwprobe, &probe, 1, 0, nullptr, 0) == 0 && probe.key == kExtensions) return probe.value & kHasVectors;
+  return getauxval(AT_HWCAP) >> ('V' - 'A') & 1;
+}
+
+// The bytes of a register, as the number of 8-bit elements in it. The type in this instruction is one that version
+// 0.7.1 does not know: it then sets none, and the number is 0.
+int64_t vector_bytes() {
+  int64_t bytes;
+  asm volatile(".option push\n\t.option arch, +v\n\tvsetvli %0, zero, e8, m1, ta, ma\n\t.option pop" : "=r"(bytes));
+  return bytes;
+}
+
+int32_t vector_bits() {
+  static const int32_t bits = has_vector_bit() ? int32_t(8 * vector_bytes()) : 0;
+  return bits;
+}
+
+template <int32_t bits>
+int32_t supports() {
+  return vector_bits() >= bits;
+}
+
+#define PERFX_JOINED(variant, bits)                                                                          \
+  Joined(#variant, supports<bits>,                                                                           \
+         {PERFX_TABLE_OF(linear, variant), PERFX_TABLE_OF(general, variant), PERFX_TABLE_OF(array, variant), \
+          PERFX_TABLE_OF(matmul, variant), PERFX_TABLE_OF(neural, variant)})
+
+PxLibrary make_library() {
+  static const Joined joined[] = {PERFX_JOINED(rvv1024, 1024), PERFX_JOINED(rvv512, 512), PERFX_JOINED(rvv256, 256),
+                                  PERFX_JOINED(rvv128, 128), PERFX_JOINED(scalar, 0)};
+  static const PxVariant variants[] = {joined[0].variant(), joined[1].variant(), joined[2].variant(),
+                                       joined[3].variant(), joined[4].variant()};
+  return library_of("riscv", variants);
+}
+
+}  // namespace
+}  // namespace perfx
+
+int32_t perfx_riscv_vector_bits(void) { return perfx::vector_bits(); }
+
+const PxLibrary* perfx_library(void) {
+  static const PxLibrary library = perfx::make_library();
+  return &library;
+}
