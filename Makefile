@@ -103,13 +103,21 @@ sanitize: $(VENV)/.tools  ## Run the native tests under AddressSanitizer with UB
 
 .PHONY: test-riscv64
 test-riscv64: $(VENV)/.tools  ## Cross-compile the native libraries for riscv64 and run their tests under qemu
-	scripts/cross_test.sh riscv64 $(BACKEND) $(JOBS)
+	scripts/cross_test.sh riscv64 backends/riscv $(JOBS)
 	scripts/cross_test.sh riscv64 $(PLUGIN) $(JOBS)
 
 .PHONY: test-aarch64
 test-aarch64: $(VENV)/.tools  ## The same for aarch64
 	scripts/cross_test.sh aarch64 $(BACKEND) $(JOBS)
 	scripts/cross_test.sh aarch64 $(PLUGIN) $(JOBS)
+
+.PHONY: test-riscv64-debian
+test-riscv64-debian: wheels install  ## Install the wheels in an emulated Debian of riscv64, check the backend and a model there (as root)
+	$(BIN)/python scripts/emulated_tests.py riscv64
+
+.PHONY: test-aarch64-debian
+test-aarch64-debian: wheels install  ## The same for aarch64
+	$(BIN)/python scripts/emulated_tests.py aarch64
 
 .PHONY: test-array-api
 test-array-api: install  ## Run the array API standard's own suite; SUITE names a checkout of data-apis/array-api-tests
@@ -125,7 +133,8 @@ fuzz: install  ## Feed damaged GGUF files to the reader for two minutes
 	$(BIN)/python tests/fuzz/fuzz_gguf.py --seconds 120
 
 .PHONY: test-all
-test-all: test test-slow test-peer sanitize test-riscv64 test-aarch64 fuzz test-packages  ## Everything: test, slow, peers, sanitizers, cross builds, fuzzing, packages
+test-all: export VECTOR_BITS = 128 256 512 1024
+test-all: test test-slow test-peer sanitize test-riscv64 test-aarch64 test-riscv64-debian test-aarch64-debian fuzz test-packages  ## Everything: test, slow, peers, sanitizers, cross builds, fuzzing, packages
 
 .PHONY: test-packages
 test-packages: $(VENV)/.tools  ## Install the distributions in fresh environments, as users do
@@ -180,10 +189,10 @@ bench-instructions: install  ## Count the instructions of the hottest kernels an
 	$(BIN)/python -m bench.instructions $(BENCH)
 
 .PHONY: wheels
-wheels: $(VENV)/.tools  ## Build the wheel of every distribution for this machine into dist/
+wheels: $(VENV)/.tools  ## Build the wheels of every distribution for x86_64, aarch64 and riscv64 into dist/ (WHEELS="..." passes options)
 	rm -rf dist
-	$(PIP) wheel --no-deps --wheel-dir dist . $(BACKENDS) $(PLUGINS) ./llm
-	ls -l dist
+	$(INSTALL) ziglang pyelftools
+	$(BIN)/python scripts/wheels.py --jobs $(JOBS) $(WHEELS)
 
 .PHONY: clean
 clean:  ## Remove what was built (not .venv)

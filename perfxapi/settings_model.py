@@ -37,6 +37,7 @@ class Settings(BaseModel):
     plugins: Names | None = Field(None, description="Allow-list of plugin entry points; empty disables all plugins.")
     num_threads: int = Field(0, ge=0, le=4096, description="Threads of the native pool; 0: one a usable processor.")
     cpu_variant: str = Field("", description="Instruction set of native kernels (scalar, avx2, ...); empty: the best.")
+    riscv_variant: str = Field("", description="The same of the riscv backend (scalar, rvv128, ...); empty: the best.")
     spin_us: int = Field(200, ge=0, le=1_000_000, description="Microseconds that idle threads spin before they sleep.")
     tune: bool = Field(True, description="Measure which kernel is quickest where a backend offers several.")
     tune_seconds: float = Field(

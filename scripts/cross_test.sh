@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # cross_test.sh ARCHITECTURE FOLDER JOBS: cross-compiles the backend or plugin in a folder and its native tests (riscv64, aarch64), runs them under qemu.
-# The compiler is Debian's cross g++ where it is installed, else zig from the package index; qemu-user-static must be installed.
+# VECTOR_BITS: how long the vectors of the riscv64 machines are, one machine for each number. The longest runs the kernels for all shorter ones too.
+# The compiler is Debian's cross g++ for riscv64, with clang-19 for backends/riscv, where they are installed; else zig from the package index.
+# qemu-user-static must be installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 architecture=$1 folder=$2 jobs=$3
@@ -13,9 +15,13 @@ if [[ -z $qemu ]]; then
   exit 1
 fi
 
-if command -v "$architecture-linux-gnu-g++" >/dev/null; then
-  compiler=("-DCMAKE_CXX_COMPILER=$architecture-linux-gnu-g++" -DCMAKE_SYSTEM_NAME=Linux
-    "-DCMAKE_SYSTEM_PROCESSOR=$architecture"
+cross_tools=/usr/lib/gcc-cross/riscv64-linux-gnu
+if [[ $folder == backends/riscv ]] && command -v clang++-19 >/dev/null && [[ -d $cross_tools ]]; then
+  # Only Clang turns what this backend is written in into vector instructions; the libraries are those of the cross g++.
+  compiler=(-DCMAKE_CXX_COMPILER=clang++-19 -DCMAKE_CXX_COMPILER_TARGET=riscv64-linux-gnu -DCMAKE_SYSTEM_NAME=Linux
+    -DCMAKE_SYSTEM_PROCESSOR=riscv64 "-DCMAKE_CXX_FLAGS=--gcc-install-dir=$(printf '%s\n' "$cross_tools"/* | tail -1)")
+elif [[ $architecture == riscv64 && $folder != backends/riscv ]] && command -v riscv64-linux-gnu-g++ >/dev/null; then
+  compiler=(-DCMAKE_CXX_COMPILER=riscv64-linux-gnu-g++ -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=riscv64
     # What is asked here is whether the results are right. Loops that the kernels unroll for wide registers become very
     # long where a vector is four scalars, and take minutes to compile.
     -DCMAKE_BUILD_TYPE=Emulated "-DCMAKE_CXX_FLAGS=-O1 -fdisable-tree-cunroll -fdisable-tree-cunrolli")
@@ -28,4 +34,24 @@ fi
 cmake -S "$folder" -B "$build" -G Ninja -DPERFX_TESTS=ON "-DCMAKE_CROSSCOMPILING_EMULATOR=$qemu" \
   -DCMAKE_EXE_LINKER_FLAGS=-static --log-level=WARNING "${compiler[@]}" >/dev/null
 cmake --build "$build" -j "$jobs"
-ctest --test-dir "$build" --output-on-failure
+
+# run PROCESSOR VARIANTS: on one of qemu's processors, where these instruction sets must be found.
+run() {
+  echo "qemu -cpu $1: $2"
+  QEMU_CPU=$1 PERFX_EXPECTED_VARIANTS=$2 ctest --test-dir "$build" --output-on-failure -j "$jobs"
+}
+if [[ $architecture == aarch64 ]]; then
+  run max "i8mm dotprod neon scalar"
+  run neoverse-n1 "dotprod neon scalar"
+  run cortex-a57 "neon scalar"
+elif [[ $folder == backends/riscv ]]; then
+  for bits in ${VECTOR_BITS:-1024}; do
+    expected=scalar
+    for length in 128 256 512 1024; do
+      if [[ $length -le $bits ]]; then expected="rvv$length $expected"; fi
+    done
+    run "rv64,v=true,vext_spec=v1.0,vlen=$bits" "$expected"
+  done
+else
+  ctest --test-dir "$build" --output-on-failure -j "$jobs"
+fi

@@ -58,9 +58,13 @@ def shared_ffi() -> Any:
 
 
 class NativeLibrary:
-    """A library opened and checked; `kernels` are those of the chosen variant, by op."""
+    """A library opened and checked; `kernels` are those of the chosen variant, by op.
 
-    def __init__(self, path: Path | str, variant: str = "") -> None:
+    `chosen_by` is the environment variable that names the variant.
+    """
+
+    def __init__(self, path: Path | str, variant: str = "", chosen_by: str = "PERFXAPI_CPU_VARIANT") -> None:
+        self.chosen_by = chosen_by
         self.ffi = shared_ffi()
         self.path = str(path)
         try:
@@ -106,9 +110,7 @@ class NativeLibrary:
         for variant in supported:
             if self._text(variant.name) == wanted:
                 return variant
-        raise UnknownNameError(
-            "instruction set (PERFXAPI_CPU_VARIANT)", wanted, [self._text(v.name) for v in supported]
-        )
+        raise UnknownNameError(f"instruction set ({self.chosen_by})", wanted, [self._text(v.name) for v in supported])
 
 
 def address(storage: Any, offset: int = 0) -> Any:

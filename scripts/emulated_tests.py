@@ -1,0 +1,292 @@
+"""Installs the wheels of dist/ in an emulated Debian of another architecture, as users do, and checks what runs there.
+
+    make wheels && python scripts/emulated_tests.py riscv64 [--positions N] [--every-op] [--write]
+
+(riscv64 or aarch64; as root.) For each of some processors: `perfxapi devices` shows the backend's device as that
+processor has it; `perfxapi verify` passes for the ops of a language model, or for every op; Gemma 3 270M keeps its
+distance from float32 arithmetic and from this machine, in each activation format, over the first N positions of the
+stored prompts (0: all of them). Then the backend is uninstalled: its device falls back, and says so. `--write` puts
+the table into docs/performance. Speed under emulation means nothing; the seconds only say what a check costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perfxapi.conformance import PROFILES
+from perfxlm import LLM, evaluation
+from perfxlm.model_packages import find_model
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "tests" / "data" / "gemma3-270m-reference.npz"
+BEGIN, END = "<!-- emulated:begin -->", "<!-- emulated:end -->"
+FORMATS = ("int16", "int8")
+PROFILE = "language-model"
+
+MOST_KL_FROM_FLOAT32 = 0.0060
+"""llama.cpp's divergence on this model."""
+MOST_KL_FROM_HOST = 1e-4
+"""Between two backends in the same activation format."""
+
+
+class CheckError(Exception):
+    """Something that was checked is not so; says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """What QEMU_CPU says, and what the device's description must say because of it."""
+
+    qemu: str
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """An architecture: its backend, the distributions that are installed, the processors that are tried."""
+
+    architecture: str
+    backend: str
+    page: Path
+    processors: tuple[Processor, ...]
+
+    @property
+    def distributions(self) -> list[str]:
+        """Names for pip."""
+        return [f"perfxapi-backend-{self.backend}", "perfxapi-plugin-signal", "perfxlm"]
+
+
+def _vectors(bits: int) -> Processor:
+    return Processor(f"rv64,v=true,vext_spec=v1.0,vlen={bits}", f"{bits} bits")
+
+
+MACHINES = {
+    "riscv64": Machine(
+        "riscv64",
+        "riscv",
+        ROOT / "docs" / "performance" / "riscv.md",
+        (*map(_vectors, (128, 256, 512, 1024)), Processor("max,vlen=256", "256 bits"), Processor("rv64", "scalar")),
+    ),
+    "aarch64": Machine(
+        "aarch64",
+        "cpu",
+        ROOT / "docs" / "performance" / "arm.md",
+        (Processor("max", "i8mm"), Processor("neoverse-n1", "dotprod"), Processor("cortex-a57", "neon")),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Mean KL divergence, and how often the likeliest token is the same: float32 arithmetic, and this machine."""
+
+    from_float32: float
+    from_host: float
+    top1_of_float32: float
+    top1_of_host: float
+
+    def __str__(self) -> str:
+        return f"KL {self.from_float32:.1e} from float32, {self.from_host:.1e} from {platform.machine()}"
+
+
+@dataclass(slots=True)
+class Row:
+    """What was found on one processor; `divergence` by activation format."""
+
+    processor: Processor
+    device: str = ""
+    num_verified: int = 0
+    verify_seconds: float = 0.0
+    divergence: dict[str, Divergence] = field(default_factory=dict)
+    model_seconds: float = 0.0
+
+
+class Emulated:
+    """The emulated Debian, with the model at /model.gguf and a folder shared with it at /shared."""
+
+    def __init__(self, machine: Machine, model: Path, shared: Path) -> None:
+        """Makes the Debian if there is none yet, which takes minutes."""
+        self._command = [str(ROOT / "scripts" / "emulated_debian.sh"), "--bind", f"{model}:/model.gguf"]
+        self._command += ["--bind", f"{shared}:/shared", machine.architecture]
+
+    def run(self, *command: str, processor: Processor | None = None) -> str:
+        """Standard output of a command of /venv, or of a path. Raises CheckError with all it said where it fails."""
+        program = command[0] if command[0].startswith("/") else f"/venv/bin/{command[0]}"
+        environment = os.environ | ({"QEMU_CPU": processor.qemu} if processor else {})
+        arguments = [*self._command, program, *command[1:]]
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CheckError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def install(self, distributions: Sequence[str]) -> None:
+        """A fresh environment over Debian's packages, into which pip puts the wheels and what else they need."""
+        self.run("/usr/bin/python3", "-m", "venv", "--clear", "--without-pip", "--system-site-packages", "/venv")
+        self.pip("install", "--no-compile", "--only-binary=:all:", "--find-links=/checkout/dist", *distributions)
+
+    def pip(self, *arguments: str) -> None:
+        """Debian's pip, for /venv."""
+        self.run("/usr/bin/python3", "-m", "pip", "--python=/venv/bin/python", "--quiet", *arguments)
+
+
+def references(model: Path, folder: Path, num_positions: int) -> None:
+    """Writes the stored float32 reference, cut, and what this machine's cpu backend predicts in each format."""
+    prompts = [
+        evaluation.ReferencePrompt(*(part[:end] for part in (one.token_ids, one.top_ids, one.top_logprobs)))
+        for one, end in _cut(evaluation.read_reference(REFERENCE), num_positions)
+    ]
+    evaluation.write_reference(folder / "float32.npz", prompts)
+    for activation_format in FORMATS:
+        llm = LLM(model, device="cpu", fallback="error", activation_format=activation_format, max_model_len=256)
+        ours = evaluation.make_reference(llm, [one.token_ids.tolist() for one in prompts])
+        evaluation.write_reference(folder / f"{activation_format}.npz", ours)
+
+
+def _cut(
+    prompts: Sequence[evaluation.ReferencePrompt], num_positions: int
+) -> Iterator[tuple[evaluation.ReferencePrompt, int]]:
+    """The first prompts, and how much of each, until there are so many positions; all of them for 0."""
+    left = num_positions or sum(len(one.token_ids) for one in prompts)
+    for one in prompts:
+        if left > 0:
+            yield one, min(left, len(one.token_ids))
+            left -= len(one.token_ids)
+
+
+def check_device(debian: Emulated, machine: Machine, row: Row) -> None:
+    """The device is there, is what is used where none is named, and says which instructions it uses."""
+    devices = json.loads(debian.run("perfxapi", "devices", "--json", processor=row.processor))
+    (first,) = [device for device in devices if device["is_default"]]
+    row.device = f"{first['device']} {first['description']}"
+    if first["backend"] != machine.backend or row.processor.shown not in first["description"]:
+        raise CheckError(f"with QEMU_CPU={row.processor.qemu} the device is {row.device}")
+
+
+def check_kernels(debian: Emulated, machine: Machine, row: Row, *, every_op: bool) -> None:
+    """The conformance suite: the ops of a language model, none of which may be declined, or every op."""
+    start = time.perf_counter()
+    arguments = ["verify", machine.backend, "--json", "--profile", PROFILE, "--seconds", "600"]
+    arguments += [] if every_op else [f"--op={op}" for op in PROFILES[PROFILE].required]
+    report = json.loads(debian.run("perfxapi", *arguments, processor=row.processor))
+    row.num_verified = sum(outcome["status"] == "ok" for outcome in report["outcomes"])
+    row.verify_seconds = time.perf_counter() - start
+
+
+def check_model(debian: Emulated, machine: Machine, row: Row) -> None:
+    """The divergence from float32 arithmetic and from this machine, in each activation format."""
+    start = time.perf_counter()
+    for activation_format in FORMATS:
+        files = [f"/shared/{name}.npz" for name in ("float32", activation_format)]
+        options = ["--device", machine.backend, "--fallback", "error", "--activation-format", activation_format]
+        options += ["--max-model-len", "256", *(f"--reference={file}" for file in files), "--json"]
+        found = json.loads(debian.run("perfxlm", "eval", "/model.gguf", *options, processor=row.processor))
+        kl = Divergence(*(found[file]["mean_kl"] for file in files), *(found[file]["top1_agreement"] for file in files))
+        if kl.from_float32 > MOST_KL_FROM_FLOAT32 or kl.from_host > MOST_KL_FROM_HOST:
+            raise CheckError(f"{row.processor.qemu}, {activation_format}: {kl}")
+        row.divergence[activation_format] = kl
+    row.model_seconds = time.perf_counter() - start
+
+
+def check_fallback(debian: Emulated, machine: Machine) -> str:
+    """Without the backend its device is asked for: what runs instead, and the warning that says how to mend it."""
+    distribution = f"perfxapi-backend-{machine.backend}"
+    debian.pip("uninstall", "--yes", distribution)
+    program = (
+        "import sys, numpy as np, perfxapi as px; sys.stderr = sys.stdout; "
+        "a = px.asarray(np.ones((3, 3), np.float32), device='%s'); "
+        "print(a.device, np.asarray(px.matmul(a, a)).sum())"
+    )
+    said = debian.run("python", "-W", "always", "-c", program % machine.backend)
+    if f"pip install {distribution}" not in said or "numpy:0 27.0" not in said:
+        raise CheckError(f"after the uninstallation of {distribution}: {said}")
+    return said.strip().splitlines()[0]
+
+
+def check(
+    machine: Machine, model: Path, num_positions: int, processors: Sequence[Processor], *, every_op: bool
+) -> Iterator[Row]:
+    """Installs, then checks each processor; at last what is left without the backend."""
+    with tempfile.TemporaryDirectory() as folder:
+        references(model, Path(folder), num_positions)
+        debian = Emulated(machine, model, Path(folder))
+        start = time.perf_counter()
+        debian.install(machine.distributions)
+        print(f"pip installed {', '.join(machine.distributions)} in {time.perf_counter() - start:.0f} s", flush=True)
+        for processor in processors:
+            row = Row(processor)
+            check_device(debian, machine, row)
+            print(f"{processor.qemu}: {row.device}", flush=True)
+            check_kernels(debian, machine, row, every_op=every_op)
+            print(f"  {row.num_verified} cases verified in {row.verify_seconds:.0f} s", flush=True)
+            check_model(debian, machine, row)
+            print(f"  {row.divergence} in {row.model_seconds:.0f} s", flush=True)
+            yield row
+        print(f"without the backend: {check_fallback(debian, machine)}")
+
+
+def table(machine: Machine, rows: Sequence[Row], num_positions: int) -> str:
+    """What was found, in Markdown."""
+    header = ["processor (QEMU_CPU)", "device", "cases verified"]
+    for name in FORMATS:
+        header += [f"{name}: KL from float32", f"from {platform.machine()}", "same top token"]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        cells = [f"`{row.processor.qemu}`", row.device, f"{row.num_verified} ({row.verify_seconds:.0f} s)"]
+        for kl in row.divergence.values():
+            cells += [f"{kl.from_float32:.1e}", f"{kl.from_host:.1e}", f"{kl.top1_of_host:.1%}"]
+        lines.append(cells)
+    seconds = ", ".join(f"{row.model_seconds:.0f}" for row in rows)
+    said = [
+        f"Wheels of `make wheels`, installed by pip in a Debian of {machine.architecture} under qemu.",
+        f"Cases of `perfxapi verify {machine.backend}` for the ops of the profile {PROFILE}; the model is Gemma 3 270M",
+        f"(Q4_K_M) over {num_positions} positions (both formats, loading included: {seconds} s).",
+        f"Written by `python scripts/emulated_tests.py {machine.architecture} --write`.",
+    ]
+    return "\n".join([*said, "", *("| " + " | ".join(cells) + " |" for cells in lines)])
+
+
+def write(page: Path, body: str) -> None:
+    """Replaces what stands between the two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise CheckError(f"{page} has no marks {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Check the wheels in an emulated Debian of another architecture.")
+    parser.add_argument("architecture", choices=MACHINES)
+    parser.add_argument("--processor", action="append", metavar="QEMU_CPU", help="one of the table's (default: all)")
+    parser.add_argument("--positions", type=int, default=24, metavar="N", help="0: all (default: %(default)s)")
+    parser.add_argument("--every-op", action="store_true", help="verify all ops, not those of a language model alone")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/performance")
+    arguments = parser.parse_args()
+    machine = MACHINES[arguments.architecture]
+    processors = [one for one in machine.processors if one.qemu in (arguments.processor or [one.qemu])]
+    model = find_model("gemma3-270m")
+    rows = list(check(machine, model, arguments.positions, processors, every_op=arguments.every_op))
+    total = sum(len(one.token_ids) for one in evaluation.read_reference(REFERENCE))
+    body = table(machine, rows, arguments.positions or total)
+    print(body)
+    if arguments.write:
+        write(machine.page, body)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except CheckError as error:
+        sys.exit(f"emulated_tests: {error}")
