@@ -28,6 +28,8 @@ SOURCE = ROOT / "bench/native/instruction_bench.cpp"
 PROGRAM = ROOT / "build/instruction_bench"
 LIBRARY = Path(perfxapi_backend_cpu.__file__).with_name("_native.so")
 VARIANT = "avx2"
+INT16 = "2"
+"""The number of the activations' format."""
 ALLOWED_MORE = 0.02
 """A kernel may execute so much more, as a part of what is recorded: compilers differ by about that."""
 
@@ -81,7 +83,7 @@ def count(case: Case, valgrind: str, program: Path) -> int:
         shape = (px.dtype_of(case.dtype).code, case.rows, case.columns, case.tokens)
         tool = [valgrind, "--tool=callgrind", "--toggle-collect=perfx_pool_run", f"--callgrind-out-file={out}"]
         try:
-            run([*tool, str(program), case.op, *map(str, shape), VARIANT, str(case.calls)])
+            run([*tool, str(program), case.op, *map(str, shape), VARIANT, INT16, str(case.calls)])
         except ContenderError as error:
             raise CannotCountError(str(error)) from None
         total = re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.MULTILINE)

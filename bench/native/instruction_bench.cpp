@@ -1,8 +1,9 @@
-// One matrix product, a few times on one thread: what `python -m bench.instructions` counts the instructions of.
+// One matrix product, a few times on one thread: what bench.instructions and bench.riscv count the instructions of.
 //
-//   build/instruction_bench linear|gated_linear|vocab_topk DTYPE ROWS COLUMNS TOKENS VARIANT CALLS
+//   instruction_bench linear|gated_linear|vocab_topk|matmul DTYPE ROWS COLUMNS TOKENS VARIANT FORMAT CALLS
 //
-// Operands are constants, so that each run executes the same instructions. DTYPE is a number of PxDType.
+// Operands are constants, so that each run executes the same instructions. DTYPE is a number of PxDType; FORMAT is that
+// of the activations: 0 float32, 1 int8, 2 int16. `matmul` multiplies float32 [TOKENS, COLUMNS] by [COLUMNS, ROWS].
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -14,7 +15,7 @@
 
 namespace {
 
-constexpr int64_t kInt16 = 2, kGeluTanh = 0; /* as the specs of the ops number their choices */
+constexpr int64_t kGeluTanh = 0; /* as the spec of the op numbers its choices */
 
 const PxKernel* find_kernel(const std::string& variant, const std::string& op) {
   const PxLibrary* library = perfx_library();
@@ -46,7 +47,7 @@ class Operands {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 8) return 2;
+  if (argc != 9) return 2;
   const std::string op = argv[1];
   const int32_t dtype = std::atoi(argv[2]);
   const int64_t rows = std::atoll(argv[3]), columns = std::atoll(argv[4]), tokens = std::atoll(argv[5]);
@@ -56,25 +57,30 @@ int main(int argc, char** argv) {
     return 3;
   }
 
+  const int64_t format = std::atoll(argv[7]);
   Operands operands;
   const int32_t layout = perfx_packed_layout(dtype, rows, columns);
   const int64_t packed = perfx_packed_bytes(dtype, layout, rows, columns);
   const int32_t num_weights = op == "gated_linear" ? 2 : 1;
   operands.add_floats(tokens, columns);
-  for (int32_t i = 0; i < num_weights; ++i) operands.add(dtype, layout, rows, columns, packed);
+  if (op == "matmul") {
+    operands.add_floats(columns, rows);
+  } else {
+    for (int32_t i = 0; i < num_weights; ++i) operands.add(dtype, layout, rows, columns, packed);
+  }
   std::vector<PxAttr> attributes(3);
   if (op == "vocab_topk") {
     operands.add_floats(tokens, 1);
     operands.add(PX_INT32, PX_STRIDED, tokens, 1, tokens * 4);
     attributes[0].i = 1;
-    attributes[1].i = kInt16;
+    attributes[1].i = format;
     attributes[2].f = 0.0;
   } else {
     operands.add_floats(tokens, rows);
-    attributes[0].i = kInt16;
+    attributes[0].i = format;
     attributes[1].i = kGeluTanh;
   }
-  const int32_t num_attributes = op == "vocab_topk" ? 3 : op == "gated_linear" ? 2 : 1;
+  const int32_t num_attributes = op == "vocab_topk" ? 3 : op == "gated_linear" ? 2 : op == "matmul" ? 0 : 1;
   const std::vector<PxTensor>& tensors = operands.tensors();
   PxCall call = {1 + num_weights, int32_t(tensors.size()), num_attributes, 0,
                  tensors.data(),  attributes.data(),       nullptr,        0};
@@ -82,7 +88,7 @@ int main(int argc, char** argv) {
   call.workspace_bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&call, 1);
   call.workspace = std::aligned_alloc(64, size_t(call.workspace_bytes + 127) / 64 * 64);
   PxPool* pool = perfx_pool_create(1, nullptr, 0);
-  for (int i = std::atoi(argv[7]); i > 0; --i)
+  for (int i = std::atoi(argv[8]); i > 0; --i)
     if (perfx_pool_run(pool, kernel->run, &call) != PX_OK) return 5;
   perfx_pool_destroy(pool);
   return 0;
