@@ -56,6 +56,15 @@ def _fresh() -> Iterator[None]:
 
 
 @pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kind of device that is known and whose backend is not installed."""
+    from perfxapi import policy
+
+    monkeypatch.setitem(policy.KNOWN_KINDS, "absent", "perfxapi-backend-absent")
+    return "absent"
+
+
+@pytest.fixture
 def set_setting(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Sets an environment variable of ours and has the settings read again."""
     from perfxapi.settings import settings

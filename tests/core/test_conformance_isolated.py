@@ -143,9 +143,9 @@ def test_the_reference_passes_its_own_samples() -> None:
     assert report.share() == 1
 
 
-def test_what_is_not_there_is_not_verified() -> None:
-    with pytest.raises(DeviceUnavailableError, match="pip install perfxapi-backend-riscv"):
-        verify("riscv")
+def test_what_is_not_there_is_not_verified(absent: str) -> None:
+    with pytest.raises(DeviceUnavailableError, match="pip install perfxapi-backend-absent"):
+        verify(absent)
     with pytest.raises(UnknownNameError, match="unknown device 'riscvv'"):
         verify("riscvv")
     with pytest.raises(UnknownNameError, match="unknown op 'expp'"):

@@ -80,27 +80,27 @@ def test_with_error_a_missing_backend_raises(device: str, model_path: Path) -> N
     assert f"DeviceUnavailableError: device {device!r}: PERFXAPI_PLUGINS does not name its plugin" in done.stderr
 
 
-def test_a_device_that_is_not_there_is_served_by_the_cpu(baseline: Baseline, model_path: Path) -> None:
-    with pytest.warns(FallbackWarning, match="pip install perfxapi-backend-riscv.* The work runs on cpu:0"):
-        llm = make_llm(model_path, "riscv")
+def test_a_device_that_is_not_there_is_served_by_the_cpu(absent: str, baseline: Baseline, model_path: Path) -> None:
+    with pytest.warns(FallbackWarning, match="pip install perfxapi-backend-absent.* The work runs on cpu:0"):
+        llm = make_llm(model_path, absent)
     with px.use_device(fallback="allow"):
         baseline.assert_met_by(llm)
     assert str(llm.engine.runner.device) == "cpu:0"
     row = fallback_of("(device)")
-    assert (row.device, row.ran_on) == ("riscv", "cpu:0")
-    assert "no backend for 'riscv' is installed" in row.reason
+    assert (row.device, row.ran_on) == (absent, "cpu:0")
+    assert "no backend for 'absent' is installed" in row.reason
     assert {row.ran_on for row in px.explain().rows} == {"cpu:0"}
 
 
-def test_a_device_that_is_not_there_warns_once(model_path: Path) -> None:
+def test_a_device_that_is_not_there_warns_once(absent: str, model_path: Path) -> None:
     with pytest.warns(FallbackWarning) as caught:
-        tokens_of(make_llm(model_path, "riscv"))
+        tokens_of(make_llm(model_path, absent))
     assert len(caught) == 1
 
 
-def test_with_error_a_device_that_is_not_there_raises(model_path: Path) -> None:
-    with pytest.raises(DeviceUnavailableError, match="pip install perfxapi-backend-riscv"):
-        make_llm(model_path, "riscv", fallback="error")
+def test_with_error_a_device_that_is_not_there_raises(absent: str, model_path: Path) -> None:
+    with pytest.raises(DeviceUnavailableError, match="pip install perfxapi-backend-absent"):
+        make_llm(model_path, absent, fallback="error")
 
 
 def test_a_misspelled_device_raises_whatever_the_policy(model_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_the_device_of_the_environment_or_of_a_context_is_used(
 
 
 def test_a_device_that_the_environment_names_is_not_there(
-    baseline: Baseline, model_path: Path, set_setting: Callable[[str, str], None]
+    absent: str, baseline: Baseline, model_path: Path, set_setting: Callable[[str, str], None]
 ) -> None:
-    set_setting("DEVICE", "riscv")
-    with pytest.warns(FallbackWarning, match="device 'riscv': .*pip install perfxapi-backend-riscv"):
+    set_setting("DEVICE", absent)
+    with pytest.warns(FallbackWarning, match="device 'absent': .*pip install perfxapi-backend-absent"):
         assert tokens_of(make_llm(model_path, "auto")) == baseline.tokens
 
 
