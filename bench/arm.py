@@ -9,14 +9,15 @@ docs/performance/arm.md.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.counting import CannotCountError, find_llvm, zig
+from bench.tables import replaced_between
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "bench/native/arm_loops.cpp"
@@ -26,10 +27,6 @@ ITERATIONS = 200
 
 MULTIPLY_ADDS = {"fmla": 4, "smlal": 4, "smlal2": 4, "smull": 4, "smull2": 4, "sdot": 16, "usdot": 16, "usmmla": 32}
 """Multiply-adds of one instruction on 128 bits; those of float64 are half as many."""
-
-
-class CannotCountError(Exception):
-    """What is needed for counting is not there, or did not work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +70,11 @@ class Loop:
 
 def compile_loops(variant: Variant) -> str:
     """The assembly of arm_loops.cpp."""
-    if importlib.util.find_spec("ziglang") is None:
-        raise CannotCountError("zig is not installed: pip install ziglang")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "loops.s"
         flags = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", f"-mcpu={variant.cpu}", "-g0"]
         places = ["-I", str(ROOT / "perfxapi/include"), "-I", str(ROOT / "backends/cpu/csrc")]
-        command = [sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu.2.28", *flags, *places]
+        command = [*zig("c++", "aarch64-linux-gnu.2.28"), *flags, *places]
         command += [f"-DPERFX_VARIANT={variant.name}", "-S", str(SOURCE), "-o", str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -203,20 +198,16 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m bench.arm", description=(__doc__ or "").splitlines()[0])
     options.add_argument("--write", action="store_true", help=f"write the tables to {PAGE.relative_to(ROOT)}")
     given = options.parse_args()
-    analyzer = shutil.which("llvm-mca-19") or shutil.which("llvm-mca")
     try:
-        if analyzer is None:
-            raise CannotCountError("llvm-mca is not installed; on Debian: apt-get install llvm-19")
+        analyzer = find_llvm("llvm-mca")
         tables = "".join(f"\n### {v.name}\n\n{table(v, analyzer)}" for v in VARIANTS)
+        if given.write:
+            PAGE.write_text(replaced_between(PAGE.read_text(encoding="utf-8"), MARKS, tables + "\n"), encoding="utf-8")
+        else:
+            print(tables)
     except CannotCountError as error:
         print(f"bench.arm: {error}", file=sys.stderr)
         return 2
-    if not given.write:
-        print(tables)
-        return 0
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    PAGE.write_text(before + MARKS[0] + tables + "\n" + MARKS[1] + after)
     return 0
 
 

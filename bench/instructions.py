@@ -20,6 +20,7 @@ from typing import Any
 
 import perfxapi as px
 import perfxapi_backend_cpu
+from bench.counting import CannotCountError, find_tool
 from bench.process import ContenderError, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,10 +33,6 @@ INT16 = "2"
 """The number of the activations' format."""
 ALLOWED_MORE = 0.02
 """A kernel may execute so much more, as a part of what is recorded: compilers differ by about that."""
-
-
-class CannotCountError(Exception):
-    """What is needed for counting is not there, or did not work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +91,7 @@ def count(case: Case, valgrind: str, program: Path) -> int:
 
 def record() -> dict[str, Any]:
     """What is recorded: for each case its sizes and instructions."""
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
-        raise CannotCountError("valgrind is not installed: install it with the system's package manager")
+    valgrind = find_tool(["valgrind"], "install it with the system's package manager")
     program = build()
     kernels = [asdict(case) | {"instructions": count(case, valgrind, program)} for case in CASES]
     for kernel in kernels:

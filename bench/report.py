@@ -11,10 +11,10 @@ from bench import limits, tables
 from bench.contenders import OURS, OURS_INT8
 from bench.parts.speed import SHORT
 from bench.results import Results
-from bench.tables import MISSING
+from bench.tables import MISSING, replaced_between
 
 TEMPLATE = Path(__file__).parent / "page.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+MARKS = ("<!-- bench:begin -->\n", "<!-- bench:end -->")
 SPEED_PARTS = ("decode", "context", "prefill", "batch", "llama-7b")
 _PLACE = re.compile(r"\{\{([^{}]+)\}\}")
 
@@ -164,11 +164,9 @@ def _speeds_of(part: dict[str, Any] | None, name: str, context: int) -> str:
 def fill_readme(readme: Path, results: Results, link: str) -> None:
     """Replaces what stands between the two marks of the README."""
     text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark or not results["parts"]:
+    if not results["parts"]:
         return
     last = results["parts"].get("decode") or next(iter(results["parts"].values()))
     more = f"More, with limits, quality and versions: [{link}]({link})."
     body = f"{about(last)}\n\n{short_table(results)}\n\n{more}"
-    readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    readme.write_text(replaced_between(text, MARKS, f"{body}\n"), encoding="utf-8")

@@ -22,6 +22,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def replaced_between(text: str, marks: tuple[str, str], body: str) -> str:
+    """A document with what stands between two marks replaced. Raises ValueError where a mark is missing."""
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not end:
+        raise ValueError(f"the page has no marks {marks[0].strip()} and {marks[1].strip()}")
+    return before + begin + body + end + after
+
+
 def number(value: float | None, pattern: str = "{:.1f}") -> str:
     """A figure, or that there is none."""
     return MISSING if value is None else pattern.format(value)

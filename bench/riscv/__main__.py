@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import perfxapi as px
+from bench.counting import CannotCountError
 from bench.process import ContenderError
-from bench.riscv.toolchain import ROOT, MissingToolError, Tools, our_program, peer_program
+from bench.riscv.toolchain import ROOT, Tools, our_program, peer_program
 from bench.riscv.traces import cycles, disassembly, hottest_loop, trace
-from bench.tables import table
+from bench.tables import replaced_between, table
 
 PAGE = ROOT / "docs" / "performance" / "riscv.md"
-BEGIN, END = "<!-- bench.riscv -->", "<!-- end of bench.riscv -->"
+MARKS = ("<!-- bench.riscv -->\n", "<!-- end of bench.riscv -->\n")
 LENGTHS = (128, 256, 512, 1024)
 CORES = {128: "sifive-p670", 512: "sifive-x280"}
 """Processors whose model LLVM 19 knows, by the length of their vectors in bits."""
@@ -158,7 +159,6 @@ def page(figures: list[Figure]) -> str:
     beside = " / llama.cpp's = times fewer" if peer else ""
     return "\n\n".join(
         [
-            BEGIN,
             "## Instructions of a multiply-add",
             f"Weights of {ROWS} rows and {COLUMNS} columns (matmul: {MATMUL[1]} by {MATMUL[0]}),"
             " counted by qemu over whole calls, the rounding of the activations included. Written by"
@@ -176,17 +176,8 @@ def page(figures: list[Figure]) -> str:
                 ["kernel", *(f"{core}: ours{' / llama.cpp' if peer else ''}" for core in CORES.values())],
                 cycle_rows(figures),
             ),
-            END,
         ]
     )
-
-
-def write(text: str, path: Path) -> None:
-    """Puts the tables in their place on the page, or at its end. What else is on the page stays."""
-    before = path.read_text(encoding="utf-8") if path.exists() else "# PerfXAPI on RISC-V\n\n"
-    head, found, rest = before.partition(BEGIN)
-    tail = rest.partition(END)[2] if found else "\n"
-    path.write_text(head + text + tail, encoding="utf-8")
 
 
 def collect(figures: Iterable[Figure]) -> list[Figure]:
@@ -201,25 +192,29 @@ def collect(figures: Iterable[Figure]) -> list[Figure]:
 
 
 def main() -> int:
-    """Measures and writes. Exit code 2: a tool is missing or a kernel could not be counted."""
+    """Measures, and writes where all kernels were measured. Exit code 2: a tool or a count is missing."""
     options = argparse.ArgumentParser(prog="python -m bench.riscv", description=(__doc__ or "").split("\n\n")[0])
     options.add_argument("--llama-cpp", type=Path, metavar="FOLDER", help="a checkout of llama.cpp to count beside")
     options.add_argument(
         "--qemu", metavar="PROGRAM", help="the emulator (default: the one installed; version 8 or later)"
     )
     options.add_argument("--json", type=Path, metavar="FILE", default=PAGE.with_suffix(".json"), help="the record")
-    options.add_argument("--only", action="append", metavar="TEXT", help="the kernels whose name holds this text")
+    options.add_argument("--only", action="append", metavar="TEXT", help="print kernels whose name holds this text")
     given = options.parse_args()
     cases = [case for case in CASES if not given.only or any(text in case.name for text in given.only)]
     try:
         tools = Tools.find(given.qemu)
         peer = peer_program(given.llama_cpp) if given.llama_cpp else None
         figures = collect(measure(tools, cases, our_program(), peer))
-    except (MissingToolError, ContenderError) as error:
+        if given.only:
+            print(page(figures))
+            return 0
+        given.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n", encoding="utf-8")
+        text = replaced_between(PAGE.read_text(encoding="utf-8"), MARKS, f"\n{page(figures)}\n\n")
+        PAGE.write_text(text, encoding="utf-8")
+    except (CannotCountError, ContenderError) as error:
         print(f"bench.riscv: {error}", file=sys.stderr)
         return 2
-    given.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n", encoding="utf-8")
-    write(page(figures), PAGE)
     return 0
 
 

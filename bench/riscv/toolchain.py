@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import perfxapi as px
+from bench.counting import find_llvm, find_tool, zig
 from bench.process import ContenderError, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,25 +18,6 @@ TARGET = "riscv64-linux-musl"
 """Programs are static, so that qemu needs no libraries of the other architecture."""
 PEER_PROCESSOR = "baseline_rv64+v+zfh+zvfh"
 PEER_SOURCES = ("ggml-cpu/arch/riscv/quants.c", "ggml-cpu/quants.c", "ggml-quants.c", "ggml.c")
-
-
-class MissingToolError(Exception):
-    """A tool is not installed; the message says how to get it."""
-
-
-def tool(names: Sequence[str], hint: str) -> str:
-    """The first program of that name. Raises MissingToolError."""
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    raise MissingToolError(f"{names[0]} is not installed: {hint}")
-
-
-def zig(language: str) -> list[str]:
-    """zig's compiler for `c` or `c++`. Raises MissingToolError."""
-    if importlib.util.find_spec("ziglang") is None:
-        raise MissingToolError("the compiler is not installed: pip install ziglang")
-    return [sys.executable, "-m", "ziglang", "cc" if language == "c" else "c++", "-target", TARGET]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +30,14 @@ class Tools:
 
     @classmethod
     def find(cls, qemu: str | None) -> Tools:
-        """Those installed. Raises MissingToolError."""
-        llvm = "on Debian: apt-get install llvm-19"
+        """Those installed. Raises CannotCountError."""
         return cls(
-            tool(
+            find_tool(
                 [qemu] if qemu else ["qemu-riscv64-static", "qemu-riscv64"],
                 "on Debian: apt-get install qemu-user-static",
             ),
-            tool(["llvm-objdump-19", "llvm-objdump"], llvm),
-            tool(["llvm-mca-19", "llvm-mca"], llvm),
+            find_llvm("llvm-objdump"),
+            find_llvm("llvm-mca"),
         )
 
     def one_by_one(self) -> str:
@@ -79,7 +57,7 @@ def our_program() -> Path:
     run(["cmake", "--build", str(BUILD), "--target", "perfx_native"])
     objects = sorted((BUILD / "CMakeFiles").glob("perfx_*.dir/**/*.o"))
     program = BUILD / "instruction_bench"
-    command = [*zig("c++"), "-std=c++17", "-O2", "-static", f"-I{px.get_include()}"]
+    command = [*zig("c++", TARGET), "-std=c++17", "-O2", "-static", f"-I{px.get_include()}"]
     run([*command, str(ROOT / "bench/native/instruction_bench.cpp"), *map(str, objects), "-o", str(program)])
     return program
 
@@ -109,13 +87,14 @@ def peer_program(llama_cpp: Path) -> Path:
     objects = []
     for name in PEER_SOURCES:
         objects.append(str(folder / f"{name.replace('/', '_')}.o"))
-        run([*zig("c"), *flags, "-c", str(ggml / "src" / name), "-o", objects[-1]])
+        run([*zig("c", TARGET), *flags, "-c", str(ggml / "src" / name), "-o", objects[-1]])
     for name in ("ggml-cpu/arch/riscv/repack.cpp",):
         objects.append(str(folder / f"{name.replace('/', '_')}.o"))
-        run([*zig("c++"), *flags, "-c", str(ggml / "src" / name), "-o", objects[-1]])
+        run([*zig("c++", TARGET), *flags, "-c", str(ggml / "src" / name), "-o", objects[-1]])
     program = folder / "llama_cpp_riscv"
     own = ROOT / "bench/native/llama_cpp_riscv.cpp"
-    run([*zig("c++"), *flags, "-std=c++17", "-static", "-Wl,--gc-sections", str(own), *objects, "-o", str(program)])
+    flags += ["-std=c++17", "-static", "-Wl,--gc-sections"]
+    run([*zig("c++", TARGET), *flags, str(own), *objects, "-o", str(program)])
     return program
 
 

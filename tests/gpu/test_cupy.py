@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -29,12 +28,6 @@ KERNEL shifted(CONST_OPERAND(float, x), OPERAND(float, y), Line line, int count)
   if (i < count) y[i] = line.scale * x[i] + (float)line.shift;
 }
 """
-
-
-@pytest.fixture
-def cupy(monkeypatch, tmp_path, own_kernel_folder) -> ModuleType:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return install(monkeypatch)
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ ROWS = np.array([3, 0, 1, 2], np.int32)
 
 
 @pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch, own_kernel_folder: object) -> ModuleType:
-    return install(monkeypatch)
-
-
-@pytest.fixture
 def stream(cupy: ModuleType) -> Iterator[Any]:
     """The stream of the device that plans are made for."""
     with mocked_device() as (_, driver):

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from mock_cupy import install, mocked_device
+from mock_cupy import mocked_device
 
 import perfxapi as px
 from perfxapi.array import apply
@@ -18,11 +18,6 @@ from perfxapi.device import Device
 from perfxapi.ops.spec import op_spec
 from perfxapi.tuning import TUNER
 from perfxapi_gpu_kernels import GpuBackend
-
-
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch, own_kernel_folder: object) -> ModuleType:
-    return install(monkeypatch)
 
 
 @pytest.fixture

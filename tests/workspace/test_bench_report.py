@@ -242,13 +242,13 @@ def test_every_part_fills_its_places() -> None:
 
 def test_only_what_stands_between_the_marks_of_the_readme_changes(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    readme.write_text(f"before\n{report.MARKS[0]}old\n{report.MARKS[1]}\nafter\n")
     report.fill_readme(readme, found(), "cpu.md")
     assert "old" in readme.read_text()
     report.fill_readme(readme, found(decode=decode_part()), "cpu.md")
     text = readme.read_text()
-    assert text.startswith(f"before\n{report.BEGIN}\n*2026-01-01, commit abc: P (avx2), 2 usable processors")
-    assert text.endswith(f"{report.END}\nafter\n")
+    assert text.startswith(f"before\n{report.MARKS[0]}*2026-01-01, commit abc: P (avx2), 2 usable processors")
+    assert text.endswith(f"{report.MARKS[1]}\nafter\n")
     assert "| PerfXLM | 15.0 (all logits), 35.0 (greedy) | not measured | not measured | not measured |" in text
     assert "| OpenVINO GenAI | not measured | not measured | not measured | not measured |" in text
     assert "old" not in text
