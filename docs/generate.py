@@ -15,6 +15,7 @@ import perfxapi
 import perfxapi_backend_cpu
 from perfxapi.conformance import PROFILES, Profile
 from perfxapi.native import NativeLibrary
+from perfxapi.native.chips import CHIPS
 from perfxapi.ops.spec import OpSpec, all_ops
 from perfxapi.settings_model import Settings, variable_of
 
@@ -94,6 +95,14 @@ def settings() -> str:
     return "\n\n".join(["# Settings", NOTE, "Each is an environment variable.", table(header, rows)])
 
 
+def chips() -> str:
+    """docs/generated/chips.md."""
+    rows = [[c.name, ", ".join(f"`{name}`" for name in c.identities), f"`{c.affinity}`", c.source] for c in CHIPS]
+    meaning = "What `PERFXAPI_AFFINITY` is where it is not set ([threads](../threads.md)); `none` on any other chip."
+    header = ["chip", "known by its device tree or its numbers", "affinity", "source"]
+    return "\n\n".join(["# Chips", NOTE, meaning, table(header, rows)])
+
+
 def native_kernels() -> dict[str, set[str]]:
     """For every variant that the library of the cpu backend was compiled with: the ops it has kernels for."""
     library = NativeLibrary(Path(perfxapi_backend_cpu.__file__).with_name("_native.so"))
@@ -157,7 +166,7 @@ def _dtypes_required(profile: Profile) -> str:
     return "; ".join(f"{', '.join(found)} in {', '.join(dtypes)}" for dtypes, found in groups.items()) or "any one op"
 
 
-PAGES = {"cli.md": cli, "settings.md": settings, "ops.md": ops}
+PAGES = {"cli.md": cli, "settings.md": settings, "chips.md": chips, "ops.md": ops}
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ from perfxapi.dtypes import (
 from perfxapi.dtypes import bool_ as bool
 from perfxapi.ledger import LEDGER as _LEDGER
 from perfxapi.ledger import Explanation
-from perfxapi.native import include_dir, native_seconds, set_num_threads
+from perfxapi.native import include_dir, native_seconds, num_threads, set_num_threads
 from perfxapi.ops.spec import TensorSpec
 from perfxapi.policy import all_devices, get_device, requested_device, use_device
 from perfxapi.settings import settings
@@ -103,6 +103,7 @@ __all__ = [
     "mxfp4",
     "native_seconds",
     "nn",
+    "num_threads",
     "ops",
     "q2_k",
     "q3_k",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 FallbackPolicy = Literal["allow", "warn", "error"]
 """What happens when work cannot run where it was asked to."""
 
+AffinityPolicy = Literal["", "none", "compact", "spread"]
+"""How threads are placed on processors; empty: as is best known for the chip."""
+
+MAX_PROCESSORS = 8192
+"""As many as Linux can be built for."""
+
 
 @cache
 def settings() -> Settings:
@@ -20,6 +27,29 @@ def settings() -> Settings:
     from perfxapi.settings_model import read_settings
 
     return read_settings()
+
+
+def processor_numbers(text: str) -> tuple[int, ...]:
+    """The numbers in a list as Linux writes it, `0-3,8`. Raises ValueError for anything else."""
+    found: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        begin, end = int(first), int(last if dash else first)
+        if not 0 <= begin <= end < MAX_PROCESSORS:
+            raise ValueError(f"{part} is no range of processors")
+        found += range(begin, end + 1)
+    return tuple(found)
+
+
+def processor_list(numbers: Iterable[int]) -> str:
+    """Numbers of processors as Linux writes them, `0-3,8`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def cache_folder() -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 from perfxapi.errors import InvalidArgumentError
-from perfxapi.settings import FallbackPolicy
+from perfxapi.settings import AffinityPolicy, FallbackPolicy, processor_numbers
 
 PREFIX = "PERFXAPI_"
 
@@ -18,10 +19,21 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _affinity(value: object) -> object:
+    if not isinstance(value, str) or value in get_args(AffinityPolicy):
+        return value
+    try:
+        return processor_numbers(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "affinity", "must be compact, spread, none or the numbers of processors, one for each thread, as 0,2 or 0-3"
+        ) from None
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 KernelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)$")]
 KernelNames = Annotated[tuple[KernelName, ...], BeforeValidator(_split)]
-Numbers = Annotated[tuple[int, ...], BeforeValidator(_split)]
+Affinity = Annotated[AffinityPolicy | tuple[int, ...], BeforeValidator(_affinity)]
 
 
 class Settings(BaseModel):
@@ -47,7 +59,12 @@ class Settings(BaseModel):
     )
     tuning_file: str = Field("", description="File of measured choices; empty: one in the user's cache folder.")
     kernel_folder: str = Field("", description="Folder of compiled custom kernels; empty: one in the user's cache.")
-    affinity: Numbers = Field((), description="Processor of each pool thread, comma-separated; empty: no affinity.")
+    affinity: Affinity = Field(
+        "",
+        description="Where threads of the native pool run: compact (a cluster is filled before the next), spread (in "
+        "turn on each), none (the system chooses) or the processor of each thread (0,2 or 0-3); empty: what is known "
+        "of the chip, else none.",
+    )
 
 
 def variable_of(field: str) -> str:

@@ -184,7 +184,7 @@ class LLM:
     @property
     def num_threads(self) -> int:
         """Threads of native code."""
-        return self._num_threads or px.settings().num_threads or _usable_processors()
+        return self._num_threads or px.num_threads()
 
     def get_metrics(self) -> list[Metric]:
         """What the engine counted so far."""
@@ -303,10 +303,6 @@ def _load_tokenizer(source: str | os.PathLike[str] | Metadata) -> Tokenizer:
     if isinstance(source, Metadata):
         return load_from_gguf(source)
     return load_from_folder(source) if Path(source).is_dir() else load_from_gguf(GGUFFile.open(source))
-
-
-def _usable_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _not_built(method: str) -> NoReturn:

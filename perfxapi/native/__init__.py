@@ -4,7 +4,7 @@ A library with a pool (`perfx/host.h`) is a host backend: the cpu and riscv back
 One with kernels alone joins it: a plugin is `JoinedKernels` over its library.
 """
 
-from perfxapi.native.backend import NativeBackend, set_num_threads
+from perfxapi.native.backend import NativeBackend, num_threads, set_num_threads
 from perfxapi.native.calls import NativeKernel, native_seconds
 from perfxapi.native.joined import JoinedKernels
 from perfxapi.native.library import NativeLibrary, declarations, include_dir
@@ -17,5 +17,6 @@ __all__ = [
     "declarations",
     "include_dir",
     "native_seconds",
+    "num_threads",
     "set_num_threads",
 ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfxapi.allocator import HostAllocator, LargePageAllocator, SlabAllocator
 from perfxapi.backend import Launcher, OpCall, PlannedCall
@@ -18,6 +17,9 @@ from perfxapi.native.segment import NativeSegment
 from perfxapi.native.small import small_launcher
 from perfxapi.settings import settings
 
+if TYPE_CHECKING:
+    from perfxapi.native.affinity import Placement
+
 _TILE_ROWS = 16
 _PACKED_AT_ONCE = 16 << 20
 """Bytes of a weight that are packed before its pages are released."""
@@ -26,9 +28,12 @@ _FIRST_WEIGHT = {"linear": 1, "multi_linear": 1, "gated_linear": 1, "vocab_topk"
 _requested_threads = 0
 
 
-def usable_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def num_threads() -> int:
+    """Threads of native backends: what `set_num_threads` or PERFXAPI_NUM_THREADS says, else one a usable processor."""
+    from perfxapi.native.topology import allowed_processors  # importing perfxapi needs none of it
+
+    usable = len(allowed_processors())  # always, for it must be known before a pool pins its caller
+    return _requested_threads or settings().num_threads or usable
 
 
 class NativeBackend(NativeCalls):
@@ -39,7 +44,7 @@ class NativeBackend(NativeCalls):
         self.device = Device(name, 0, f"{description} ({library.variant_name})", HOST)
         self._lock, self._making_pool = threading.Lock(), threading.Lock()
         self._pool: Any = None
-        self._num_threads = _requested_threads or settings().num_threads or usable_processors()
+        self._num_threads = num_threads()
         self._workspace: Any = HostAllocator().allocate(1 << 16)
         self._weights = SlabAllocator(LargePageAllocator())
 
@@ -71,16 +76,22 @@ class NativeBackend(NativeCalls):
                     self._pool = self._make_pool()
         return self._pool
 
+    def placement(self) -> Placement:
+        """Where the threads of the pool run. Raises InvalidArgumentError for a setting that cannot be met here."""
+        from perfxapi.native.affinity import current_placement
+
+        return current_placement(self._num_threads)
+
+    def circumstances(self) -> str:
+        """As for any library, and how threads are placed where a setting says so."""
+        wanted = settings().affinity
+        return super().circumstances() + (f" {wanted}" if wanted else "")
+
     def _make_pool(self) -> Any:
-        ffi, lib, chosen = self.library.ffi, self.library.lib, settings()
-        cpus = ffi.NULL
-        if chosen.affinity:
-            if len(chosen.affinity) != self._num_threads:
-                raise InvalidArgumentError(
-                    f"PERFXAPI_AFFINITY names {len(chosen.affinity)} processors for {self._num_threads} threads"
-                )
-            cpus = ffi.new("int32_t[]", list(chosen.affinity))
-        pool = lib.perfx_pool_create(self._num_threads, cpus, chosen.spin_us)
+        ffi, lib = self.library.ffi, self.library.lib
+        processors = self.placement().processors
+        cpus = ffi.new("int32_t[]", list(processors)) if processors else ffi.NULL
+        pool = lib.perfx_pool_create(self._num_threads, cpus, settings().spin_us)
         if pool == ffi.NULL:
             raise KernelError(f"{self.name}: cannot start {self._num_threads} threads")
         return ffi.gc(pool, lib.perfx_pool_destroy)

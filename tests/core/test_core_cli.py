@@ -64,6 +64,21 @@ def test_devices(run: Run, sim: SimulatedBackend) -> None:
     assert "simulated device" in out
 
 
+def test_devices_show_how_threads_are_placed(run: Run, set_setting: Callable[[str, str], None]) -> None:
+    rows = {row["device"]: row["threads"] for row in document(run, "devices")}
+    assert rows["numpy:0"] is None
+    assert rows["cpu:0"]["num_threads"] == px.num_threads()
+    set_setting("AFFINITY", "spread")
+    placed = {row["device"]: row["threads"] for row in document(run, "devices")}["cpu:0"]
+    assert (placed["affinity"], placed["decided_by"]) == ("spread", "PERFXAPI_AFFINITY")
+    assert len(placed["processors"]) == px.num_threads()
+    assert set(placed["processors"]) <= {number for cluster in placed["clusters"] for number in cluster}
+    status, out, _ = run("devices", "--verbose")
+    assert status == 0
+    assert f"\ncpu:0: threads {px.num_threads()}, affinity spread on processors " in out
+    assert "\nclusters: " in out
+
+
 def test_backends(run: Run) -> None:
     found = {row["backend"]: row for row in document(run, "backends")}
     assert found["numpy"]["state"] == "usable"

@@ -28,6 +28,8 @@ def test_values_are_read_and_lists_are_split() -> None:
     assert found.disable_kernels == ("cpu:linear", "cpu:rope")
     assert found.plugins == ()
     assert (found.num_threads, found.affinity) == (3, (0, 2))
+    assert read_settings({"PERFXAPI_AFFINITY": "4-6,0"}).affinity == (4, 5, 6, 0)
+    assert read_settings({"PERFXAPI_AFFINITY": "compact"}).affinity == "compact"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,8 @@ def test_values_are_read_and_lists_are_split() -> None:
         ("PERFXAPI_NUM_THREADS", "many"),
         ("PERFXAPI_FALLBACK", "never"),
         ("PERFXAPI_AFFINITY", "0,x"),
+        ("PERFXAPI_AFFINITY", "-1"),
+        ("PERFXAPI_AFFINITY", "scatter"),
         ("PERFXAPI_SPIN_US", "1e99"),
         ("PERFXAPI_DISABLE_KERNELS", "paged_attention"),
         ("PERFXAPI_DISABLE_KERNELS", "cpu:exp;cpu:tanh"),
