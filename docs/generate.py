@@ -1,4 +1,6 @@
-"""Writes docs/generated from the code itself: the command lines, the settings, the ops. `--check` only compares."""
+"""Writes docs/generated from the code itself: command lines, settings, chips, ops; and counts the lines of code that an
+architecture takes. `--check` only compares.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import architecture_lines
 from pydantic.fields import FieldInfo
 
 import perfxapi
@@ -166,7 +169,21 @@ def _dtypes_required(profile: Profile) -> str:
     return "; ".join(f"{', '.join(found)} in {', '.join(dtypes)}" for dtypes, found in groups.items()) or "any one op"
 
 
-PAGES = {"cli.md": cli, "settings.md": settings, "chips.md": chips, "ops.md": ops}
+def adding_a_backend() -> str:
+    """docs/adding-a-backend.md, with the lines that an architecture takes between its marks."""
+    path = ROOT / "docs/adding-a-backend.md"
+    begin, end = "<!-- architectures:begin -->", "<!-- architectures:end -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    return f"{before}{begin}\n\n{architecture_lines.section()}\n\n{end}{rest.partition(end)[2].rstrip()}"
+
+
+PAGES = {
+    "cli.md": cli,
+    "settings.md": settings,
+    "chips.md": chips,
+    "ops.md": ops,
+    "../adding-a-backend.md": adding_a_backend,
+}
 
 
 def main() -> int:
