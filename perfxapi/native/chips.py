@@ -33,9 +33,8 @@ class Chip:
 # tools/perf/pmu-events/arch/riscv/mapfile.csv. Numbers of Arm cores: register MIDR_EL1 in Arm's manuals.
 CHIPS = (
     # Clusters of 4 cores that share a level-2 cache and 4 memory nodes, whose processors are 0-7 and 16-23, 8-15 and
-    # 24-31, ... (Linux, sg2042-cpus.dtsi). N. Brown et al. (arXiv:2309.00381) study where OpenMP's threads are best
-    # placed when there are fewer of them than cores; with a thread for each core all orders take the same cores.
-    Chip("Sophgo SG2042", ("sophgo,sg2042",), "none", "not measured; for OpenMP programs see arXiv:2309.00381"),
+    # 24-31, ... (Linux, sg2042-cpus.dtsi): with a thread for each core all orders take the same cores.
+    Chip("Sophgo SG2042", ("sophgo,sg2042",), "none", "not measured"),
     Chip("Sophgo SG2044", ("sophgo,sg2044", "riscv:0x5b7-0x80000000090c0d00-0x2047000"), "none", "not measured"),
     Chip("SpacemiT K1", ("spacemit,k1", "riscv:0x710-0x8000000058000001"), "none", "not measured"),
     Chip("StarFive JH7110", ("starfive,jh7110",), "none", "not measured"),

@@ -1,4 +1,4 @@
-"""`import perfxapi` is cheap: nothing heavy, and little time beyond NumPy's own."""
+"""`import perfxapi` is cheap: nothing heavy, and few modules beside NumPy's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAVY = (
     "perfxapi.settings_model", "perfxapi.conformance", "perfxapi.cli",
 )  # fmt: skip
 NEW_MODULES = "import numpy, sys; before = set(sys.modules); import perfxapi; print(*sorted(set(sys.modules) - before))"
-SECONDS = "import time; import numpy; start = time.process_time(); import perfxapi; print(time.process_time() - start)"
+MOST_MODULES = 150
 
 
 def run(code: str, folder: str) -> str:
@@ -29,7 +29,6 @@ def test_nothing_heavy_is_imported(tmp_path: object) -> None:
     assert {name for name in third_party if not name.startswith("_")} == set()
 
 
-def test_it_costs_little_beyond_numpy(tmp_path: object) -> None:
-    run(SECONDS, str(tmp_path))
-    # processor time: what other processes do does not count; the least of several runs
-    assert min(float(run(SECONDS, str(tmp_path))) for _ in range(5)) <= 0.1
+def test_few_modules_are_imported(tmp_path: object) -> None:
+    """A module costs about half a millisecond, on a machine that nobody else uses."""
+    assert len(run(NEW_MODULES, str(tmp_path)).split()) <= MOST_MODULES
