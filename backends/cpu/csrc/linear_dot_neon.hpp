@@ -52,8 +52,8 @@ struct WordDot {
 #pragma GCC unroll 4
     for (int i = 0; i < groups; i += 2) {
       int16x8_t columns[8];
-      widen(codes[i], columns);
-      widen(codes[i + 1], columns + 4);
+      widen(codes[first + i], columns);
+      widen(codes[first + i + 1], columns + 4);
 #pragma GCC unroll 16
       for (int m = 0; m < tokens; ++m)
         add_eight(sums[m], columns, vreinterpretq_s16_u8(vld1q_u8(x + m * kCodeBytes + 8 * (first + i))));
@@ -129,7 +129,7 @@ struct TokenDot {
   static void multiply(const EightCodes* codes, const Byte* x, int first, EightInts* products) {
     EightCodes weights[groups];
 #pragma GCC unroll 8
-    for (int i = 0; i < groups; ++i) weights[i] = centered(codes[i]);
+    for (int i = 0; i < groups; ++i) weights[i] = centered(codes[first + i]);
     x += 4 * first;
     if constexpr (format == kInt16) {
       EightInts high[tokens] = {};
@@ -205,12 +205,12 @@ struct PairDot : TokenDot<format, bits> {
       Squares squares[tokens / 2] = {};
       x += 8 * first;
       if constexpr (format == kInt16) {
-        add_plane<groups, tokens / 2>(codes, x, squares);
+        add_plane<groups, tokens / 2>(codes + first, x, squares);
 #pragma GCC unroll 8
         for (Squares& square : squares) square.end_high();
         x += kPlaneBytes;
       }
-      add_plane<groups, tokens / 2>(codes, x, squares);
+      add_plane<groups, tokens / 2>(codes + first, x, squares);
 #pragma GCC unroll 16
       for (int m = 0; m < tokens; ++m) {
         const EightInts product = squares[m / 2].of(m % 2);

@@ -14,6 +14,7 @@ struct Simd {
   static constexpr int kLanes = 8;
   static constexpr int kMaxTokens = 8;
   static constexpr int kMaxChains = 4;
+  static constexpr bool kHoldsCodes = true;
 
   using F32 = __m256;
   using I32 = __m256i;

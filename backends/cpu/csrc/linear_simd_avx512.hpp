@@ -19,6 +19,7 @@ struct Simd {
   static constexpr int kLanes = 16;
   static constexpr int kMaxTokens = 12;
   static constexpr int kMaxChains = 16; /* dot products in flight */
+  static constexpr bool kHoldsCodes = true;
 
   using F32 = __m512;
   using I32 = __m512i;

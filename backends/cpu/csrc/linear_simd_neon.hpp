@@ -12,6 +12,7 @@ struct Simd {
   static constexpr int kLanes = 8;
   static constexpr int kMaxTokens = 8;
   static constexpr int kMaxChains = 8; /* 16 registers; eight hold the codes of half a block */
+  static constexpr bool kHoldsCodes = true;
 
   using F32 = EightFloats;
   using I32 = EightInts;

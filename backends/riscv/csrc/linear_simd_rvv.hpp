@@ -7,7 +7,7 @@
 #ifndef PERFX_RISCV_LINEAR_SIMD_RVV_HPP
 #define PERFX_RISCV_LINEAR_SIMD_RVV_HPP
 
-#include "perfx/linear_activations.hpp"
+#include "perfx/linear_sources.hpp"
 #include "simd_rvv.hpp"
 
 namespace perfx {
@@ -18,6 +18,7 @@ struct Simd {
   static constexpr int kLanes = 16;
   static constexpr int kMaxTokens = kVectorGroups == 8 ? 4 : kVectorGroups == 16 ? 8 : 12;
   static constexpr int kMaxChains = kMaxTokens;
+  static constexpr bool kHoldsCodes = false;
 
   using F32 = FloatLanes;
   using I32 = IntLanes;
@@ -129,17 +130,17 @@ struct Simd {
     static constexpr int kChains = 1;
     static constexpr int kGroupBytes = 4;
 
-    template <int groups, int tokens>
-    static inline __attribute__((always_inline)) void multiply(const Codes* codes, const Byte* x, int first,
+    template <int groups, int tokens, class Groups>
+    static inline __attribute__((always_inline)) void multiply(const Groups& codes, const Byte* x, int first,
                                                                I32* products) {
       constexpr int code_bytes = ActivationLayout::bytes<format>();
 #pragma GCC unroll 16
       for (int m = 0; m < tokens; ++m, x += code_bytes) {
         if constexpr (format == kInt8) {
-          products[m] += multiply_plane<groups, bits, true>(codes, x + 4 * first);
+          products[m] += multiply_plane<groups, bits, true>(codes, x, first);
         } else {
-          products[m] += multiply_plane<groups, bits, true>(codes, x + 4 * first) << 8;
-          products[m] += multiply_plane<groups, bits, false>(codes, x + kBlock + 4 * first);
+          products[m] += multiply_plane<groups, bits, true>(codes, x, first) << 8;
+          products[m] += multiply_plane<groups, bits, false>(codes, x + kBlock, first);
         }
       }
     }
@@ -149,32 +150,48 @@ struct Simd {
   typedef Byte Column __attribute__((vector_size(16)));
   typedef int8_t Bytes __attribute__((vector_size(64)));
   typedef int16_t Shorts __attribute__((vector_size(128)));
-  typedef int16_t EvenShorts __attribute__((vector_size(64)));
+  typedef int16_t HalfShorts __attribute__((vector_size(64)));
   typedef int32_t Pairs __attribute__((vector_size(128)));
   typedef int64_t Quads __attribute__((vector_size(128)));
 
-  /* The dot products with one plane of bytes; `is_symmetric`: none of them is -128. */
-  template <int groups, int bits, bool is_symmetric>
-  static inline __attribute__((always_inline)) I32 multiply_plane(const Codes* codes, const Byte* x) {
+  /* The dot products with one plane of bytes; `is_symmetric`: none of them is -128. Activations of two groups are
+   * spread over registers together, for that needs elements of another size; more groups would not fit beside the sums
+   * where registers have 128 bits. */
+  template <int groups, int bits, bool is_symmetric, class Groups>
+  static inline __attribute__((always_inline)) I32 multiply_plane(const Groups& codes, const Byte* x, int first) {
     constexpr int run = smaller(groups, bits <= 5 ? 8 : bits == 6 ? 4 : is_symmetric ? 2 : 1);
+    constexpr int together = smaller(run, 2);
+    const auto group = [first](int i) { return first + (groups == 8 ? group_at(i) : i); };
     Pairs pairs = {};
 #pragma GCC unroll 8
     for (int begin = 0; begin < groups; begin += run) {
       Shorts sums = {};
 #pragma GCC unroll 8
-      for (int i = begin; i < begin + run; ++i) sums += multiply_group<bits>(codes[i], x + 4 * i);
-      const Pairs both = Pairs(sums);
-      pairs += __builtin_convertvector(__builtin_convertvector(both, EvenShorts), Pairs);
-      pairs += __builtin_convertvector(__builtin_convertvector(both >> 16, EvenShorts), Pairs);
+      for (int i = begin; i < begin + run; i += together) {
+        Bytes fours[together];
+#pragma GCC unroll 2
+        for (int j = 0; j < together; ++j) fours[j] = Bytes(broadcast_int(x + 4 * group(i + j)));
+#pragma GCC unroll 2
+        for (int j = 0; j < together; ++j) sums += multiply_codes<bits>(codes[group(i + j)], fours[j]);
+      }
+      pairs += __builtin_convertvector(every_second<0>(sums), Pairs);
+      pairs += __builtin_convertvector(every_second<1>(sums), Pairs);
     }
     const Quads both = Quads(pairs);
     return __builtin_convertvector(both, I32) + __builtin_convertvector(both >> 32, I32);
   }
   template <int bits>
-  static inline __attribute__((always_inline)) Shorts multiply_group(Codes codes, const Byte* x) {
-    const Shorts four = __builtin_convertvector(Bytes(broadcast_int(x)), Shorts);
-    if constexpr (bits == 8) return __builtin_convertvector(Bytes(codes ^ 128), Shorts) * four;
-    return __builtin_convertvector(codes, Shorts) * four;
+  static inline __attribute__((always_inline)) Shorts multiply_codes(Codes codes, Bytes fours) {
+    const Shorts x = __builtin_convertvector(fours, Shorts);
+    if constexpr (bits == 8) return __builtin_convertvector(Bytes(codes ^ 128), Shorts) * x;
+    return __builtin_convertvector(codes, Shorts) * x;
+  }
+  template <int i>
+  static inline __attribute__((always_inline)) HalfShorts every_second(Shorts x) {
+    return __builtin_shufflevector(x, x, i, i + 2, i + 4, i + 6, i + 8, i + 10, i + 12, i + 14, i + 16, i + 18, i + 20,
+                                   i + 22, i + 24, i + 26, i + 28, i + 30, i + 32, i + 34, i + 36, i + 38, i + 40,
+                                   i + 42, i + 44, i + 46, i + 48, i + 50, i + 52, i + 54, i + 56, i + 58, i + 60,
+                                   i + 62);
   }
 
   static void store_bytes(I32 numbers, Byte* to) {

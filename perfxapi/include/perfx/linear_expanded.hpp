@@ -22,10 +22,11 @@ struct Expanded {
   int lane;
 
   Expanded(const Byte* block, int lane) : block(block), lane(lane) {}
-  void codes(int, typename Simd::Codes* codes) const {
-#pragma GCC unroll 16
-    for (int g = 0; g < 8; ++g) codes[g] = Simd::load_expanded(block + 64 * g + 4 * lane);
-  }
+  struct Groups {
+    const Byte* from;
+    typename Simd::Codes operator[](int g) const { return Simd::load_expanded(from + 64 * g); }
+  };
+  Groups groups(int) const { return {block + 4 * lane}; }
   typename Simd::F32 scale(int, int half) const { return Simd::load(block + 512 + 64 * half + 4 * lane); }
   typename Simd::F32 minimum(int, int half) const { return Simd::load(block + 512 + 64 * (scales + half) + 4 * lane); }
 };
@@ -72,7 +73,7 @@ void expand_tile(const Weight& weight, int64_t index, Byte* expanded) {
       for (int part = 0; part < Packed::kParts; ++part) {
         Byte* to = expanded + (b * Packed::kParts + part) * ExpandedOf<Simd, Packed>::kBytes + 4 * lane;
         typename Simd::Codes codes[8];
-        source.codes(part, codes);
+        unpack<Simd>(source.groups(part), codes);
 #pragma GCC unroll 16
         for (int g = 0; g < 8; ++g) Simd::store_expanded(to + 64 * g, codes[g]);
         for (int half = 0; half < Packed::kScales; ++half) {
@@ -95,7 +96,7 @@ void dequantize_tile(const Weight& weight, int64_t index, Byte* values) {
     for (int lane = 0; lane < kTileRows; lane += Simd::kLanes) {
       const Packed source = blocks.at(b / Packed::kParts, lane);
       typename Simd::Codes codes[8];
-      source.codes(part, codes);
+      unpack<Simd>(source.groups(part), codes);
       for (int g = 0; g < 8; ++g) {
         const int half = g * Packed::kScales / 8;
         const auto scale = source.scale(part, half), minimum = source.minimum(part, half);

@@ -85,7 +85,7 @@ void screen_tile(const Weight& weight, int64_t tile, const Byte* activations, co
     for (int64_t b = 0; b < weight.columns / kBlock; ++b, high += 256, x += x_bytes) {
       if (lane == 0) prefetch_share(next, b, weight.tile_bytes, weight.columns / kBlock);
       typename Simd::Codes codes[8];
-      unpack_nibbles<Simd>(high, codes);
+      unpack<Simd>(NibbleGroups<Simd>{high}, codes);
       typename Simd::I32 product = Simd::zero_int();
       multiply_groups<Simd, Dot, 8, 1, code_bytes>(codes, x, 0, &product);
       const auto scale = Simd::widen_float16(scales + 32 * b);

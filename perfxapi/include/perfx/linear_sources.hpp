@@ -44,68 +44,77 @@ constexpr Field correction_of(int32_t dtype) {
                          : kCorrection32First; /* without an offset: for the sums of halves */
 }
 
-/* ---- sources of weights: a block's codes and scales for the lanes from `lane` on, 32 columns (a part) at a time.
- *
- * kParts        parts in a block
- * kScales       scales in a part: 1, or 2 for 16 columns each
- * kBits         bits of a code; 8 where the offset is 128, fewer elsewhere
- * kOffset       are codes minus a constant meant?
- * kMinimum      is minimum(part, half) added for every unit of activation?
- * kIsPacked     is it read from memory, not from cache?
- */
+/* ---- codes of 32 columns, unpacked by the group of four columns as they are asked for: a machine that has registers
+ * for a few groups multiplies one before the next is loaded. */
+
+/* One byte each */
 template <class Simd>
-inline void unpack_nibbles(const Byte* nibbles, typename Simd::Codes* codes) {
-#pragma GCC unroll 16
-  for (int v = 0; v < 4; ++v) {
-    const auto both = Simd::load_codes(nibbles + 64 * v);
-    codes[v] = Simd::low_nibbles(both);
-    codes[v + 4] = Simd::high_nibbles(both);
+struct ByteGroups {
+  const Byte* from;
+  typename Simd::Codes operator[](int g) const { return Simd::load_codes(from + 64 * g); }
+};
+
+/* Two in a byte: groups g and g + 4 lie together. */
+template <class Simd>
+struct NibbleGroups {
+  const Byte* from;
+  typename Simd::Codes operator[](int g) const {
+    const auto both = Simd::load_codes(from + 64 * (g % 4));
+    return g < 4 ? Simd::low_nibbles(both) : Simd::high_nibbles(both);
   }
-}
+};
 
-template <class Simd>
-inline void unpack_crumbs(const Byte* crumbs, typename Simd::Codes* codes) {
-  const auto low = Simd::load_codes(crumbs), high = Simd::load_codes(crumbs + 64);
-  codes[0] = Simd::template add_crumbs<0>(codes[0], low);
-  codes[1] = Simd::template add_crumbs<1>(codes[1], low);
-  codes[2] = Simd::template add_crumbs<2>(codes[2], low);
-  codes[3] = Simd::template add_crumbs<3>(codes[3], low);
-  codes[4] = Simd::template add_crumbs<0>(codes[4], high);
-  codes[5] = Simd::template add_crumbs<1>(codes[5], high);
-  codes[6] = Simd::template add_crumbs<2>(codes[6], high);
-  codes[7] = Simd::template add_crumbs<3>(codes[7], high);
-}
-
-/* Crumbs that are codes by themselves; `base`, a multiple of 4, is added. */
+/* Four in a byte: groups 0 to 3, 4 to 7 lie together. `base`, a multiple of 4, is added. */
 template <class Simd, int base>
-inline void unpack_low_crumbs(const Byte* crumbs, typename Simd::Codes* codes) {
-#pragma GCC unroll 2
-  for (int v = 0; v < 2; ++v) {
-    const auto four = Simd::load_codes(crumbs + 64 * v);
-    codes[4 * v] = Simd::template low_crumbs<0, base>(four);
-    codes[4 * v + 1] = Simd::template low_crumbs<1, base>(four);
-    codes[4 * v + 2] = Simd::template low_crumbs<2, base>(four);
-    codes[4 * v + 3] = Simd::template low_crumbs<3, base>(four);
+struct CrumbGroups {
+  const Byte* from;
+  typename Simd::Codes operator[](int g) const {
+    const auto four = Simd::load_codes(from + 64 * (g / 4));
+    return g % 4 == 0   ? Simd::template low_crumbs<0, base>(four)
+           : g % 4 == 1 ? Simd::template low_crumbs<1, base>(four)
+           : g % 4 == 2 ? Simd::template low_crumbs<2, base>(four)
+                        : Simd::template low_crumbs<3, base>(four);
   }
-}
+};
 
-/* Adds `value` to the codes whose bit is set. */
-template <class Simd, int value>
-inline void add_plane(const Byte* plane, int lane, typename Simd::Codes* codes) {
-#pragma GCC unroll 16
-  for (int g = 0; g < 8; ++g) codes[g] = Simd::template add_bits<value>(codes[g], plane + 8 * g + lane / 2);
-}
+/* Other groups, and 16 times what crumbs say */
+template <class Simd, class Groups>
+struct GroupsAndCrumbs {
+  Groups groups;
+  const Byte* crumbs;
+  typename Simd::Codes operator[](int g) const {
+    const auto codes = groups[g], four = Simd::load_codes(crumbs + 64 * (g / 4));
+    return g % 4 == 0   ? Simd::template add_crumbs<0>(codes, four)
+           : g % 4 == 1 ? Simd::template add_crumbs<1>(codes, four)
+           : g % 4 == 2 ? Simd::template add_crumbs<2>(codes, four)
+                        : Simd::template add_crumbs<3>(codes, four);
+  }
+};
 
+/* Other groups, and `value` where a bit is set */
+template <class Simd, class Groups, int value>
+struct GroupsAndBits {
+  Groups groups;
+  const Byte* bits;
+  typename Simd::Codes operator[](int g) const { return Simd::template add_bits<value>(groups[g], bits + 8 * g); }
+};
+
+/* Indices into a table of 16 codes */
 template <class Simd>
-inline void look_up(const Byte* table, typename Simd::Codes* codes) {
-#pragma GCC unroll 16
-  for (int g = 0; g < 8; ++g) codes[g] = Simd::look_up(codes[g], table);
-}
+struct TableGroups {
+  NibbleGroups<Simd> indices;
+  const Byte* table;
+  typename Simd::Codes operator[](int g) const { return Simd::look_up(indices[g], table); }
+};
 
-template <class Simd>
-inline void load_groups(const Byte* groups, typename Simd::Codes* codes) {
-#pragma GCC unroll 16
-  for (int g = 0; g < 8; ++g) codes[g] = Simd::load_codes(groups + 64 * g);
+/* The number of the group that comes i-th: those whose nibbles lie together follow each other. */
+constexpr int group_at(int i) { return i / 2 + i % 2 * 4; }
+
+/* All of them, for a machine with registers enough. */
+template <class Simd, class Groups>
+inline __attribute__((always_inline)) void unpack(const Groups& groups, typename Simd::Codes* codes) {
+#pragma GCC unroll 8
+  for (int g = 0; g < 8; ++g) codes[g] = groups[g];
 }
 
 /* Asks for what will be read kAhead bytes after `bytes` bytes at `from`: the hardware's own prefetching ends at each
@@ -121,6 +130,16 @@ inline void prefetch_share(const Byte* next_tile, int64_t share, int64_t bytes, 
   for (int64_t i = share * lines; i < (share + 1) * lines; ++i) __builtin_prefetch(next_tile + i * kCacheLine);
 }
 
+/* ---- sources of weights: a block's codes and scales for the lanes from `lane` on, 32 columns (a part) at a time.
+ *
+ * kParts        parts in a block
+ * kScales       scales in a part: 1, or 2 for 16 columns each
+ * kBits         bits of a code; 8 where the offset is 128, fewer elsewhere
+ * kOffset       are codes minus a constant meant?
+ * kMinimum      is minimum(part, half) added for every unit of activation?
+ * kIsPacked     is it read from memory, not from cache?
+ * groups(part)  its codes, eight groups by []
+ */
 template <class Simd, int32_t dtype>
 struct Source;
 
@@ -143,16 +162,15 @@ template <class Simd>
 struct Source<Simd, PX_Q8_0> : SimpleSource<Simd, 544> {
   static constexpr int kBits = 8;
   using SimpleSource<Simd, 544>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const { load_groups<Simd>(this->block + 32 + 4 * this->lane, codes); }
+  ByteGroups<Simd> groups(int) const { return {this->block + 32 + 4 * this->lane}; }
 };
 
 template <class Simd>
 struct Source<Simd, PX_Q5_0> : SimpleSource<Simd, 352> {
   static constexpr int kBits = 5;
   using SimpleSource<Simd, 352>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes);
-    add_plane<Simd, 16>(this->block + 288, this->lane, codes);
+  GroupsAndBits<Simd, NibbleGroups<Simd>, 16> groups(int) const {
+    return {{this->block + 32 + 4 * this->lane}, this->block + 288 + this->lane / 2};
   }
 };
 
@@ -160,16 +178,15 @@ template <class Simd>
 struct Source<Simd, PX_Q4_0> : SimpleSource<Simd, 288> {
   static constexpr int kBits = 4;
   using SimpleSource<Simd, 288>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const { unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes); }
+  NibbleGroups<Simd> groups(int) const { return {this->block + 32 + 4 * this->lane}; }
 };
 
 template <class Simd>
 struct Source<Simd, PX_Q5_1> : SimpleSource<Simd, 384, false> {
   static constexpr int kBits = 5;
   using SimpleSource<Simd, 384, false>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(this->block + 64 + 4 * this->lane, codes);
-    add_plane<Simd, 16>(this->block + 320, this->lane, codes);
+  GroupsAndBits<Simd, NibbleGroups<Simd>, 16> groups(int) const {
+    return {{this->block + 64 + 4 * this->lane}, this->block + 320 + this->lane / 2};
   }
 };
 
@@ -177,27 +194,21 @@ template <class Simd>
 struct Source<Simd, PX_Q4_1> : SimpleSource<Simd, 320, false> {
   static constexpr int kBits = 4;
   using SimpleSource<Simd, 320, false>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const { unpack_nibbles<Simd>(this->block + 64 + 4 * this->lane, codes); }
+  NibbleGroups<Simd> groups(int) const { return {this->block + 64 + 4 * this->lane}; }
 };
 
 template <class Simd>
 struct Source<Simd, PX_IQ4_NL> : SimpleSource<Simd, 288> {
   static constexpr int kBits = 8;
   using SimpleSource<Simd, 288>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(this->block + 32 + 4 * this->lane, codes);
-    look_up<Simd>(kIq4Codes, codes);
-  }
+  TableGroups<Simd> groups(int) const { return {{this->block + 32 + 4 * this->lane}, kIq4Codes}; }
 };
 
 template <class Simd>
 struct Source<Simd, PX_MXFP4> : SimpleSource<Simd, 272> {
   static constexpr int kBits = 5;
   using SimpleSource<Simd, 272>::SimpleSource;
-  void codes(int, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(this->block + 16 + 4 * this->lane, codes);
-    look_up<Simd>(kFp4Codes, codes);
-  }
+  TableGroups<Simd> groups(int) const { return {{this->block + 16 + 4 * this->lane}, kFp4Codes}; }
   typename Simd::F32 scale(int, int) const { return Simd::power_of_two(this->block + this->lane); }
 };
 
@@ -214,9 +225,7 @@ struct Source<Simd, PX_INT4_G128> {
         lane(lane),
         d(Simd::widen_float16(block + 2 * lane)),
         negative_zero(Simd::negate(Simd::multiply(d, Simd::widen_uint8(block + 32 + lane)))) {}
-  void codes(int part, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(block + 48 + 256 * part + 4 * lane, codes);
-  }
+  NibbleGroups<Simd> groups(int part) const { return {block + 48 + 256 * part + 4 * lane}; }
   typename Simd::F32 scale(int, int) const { return d; }
   typename Simd::F32 minimum(int, int) const { return negative_zero; }
 };
@@ -253,19 +262,16 @@ template <class Simd>
 struct Source<Simd, PX_Q4_K> : SixBitSource<Simd, 256> {
   static constexpr int kBits = 4;
   using SixBitSource<Simd, 256>::SixBitSource;
-  void codes(int part, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(this->block + 320 + 256 * part + 4 * this->lane, codes);
-  }
+  NibbleGroups<Simd> groups(int part) const { return {this->block + 320 + 256 * part + 4 * this->lane}; }
 };
 
 template <class Simd>
 struct Source<Simd, PX_Q5_K> : SixBitSource<Simd, 320> {
   static constexpr int kBits = 5;
   using SixBitSource<Simd, 320>::SixBitSource;
-  void codes(int part, typename Simd::Codes* codes) const {
+  GroupsAndBits<Simd, NibbleGroups<Simd>, 16> groups(int part) const {
     const Byte* nibbles = this->block + 320 + 320 * part;
-    unpack_nibbles<Simd>(nibbles + 4 * this->lane, codes);
-    add_plane<Simd, 16>(nibbles + 256, this->lane, codes);
+    return {{nibbles + 4 * this->lane}, nibbles + 256 + this->lane / 2};
   }
 };
 
@@ -273,9 +279,7 @@ template <class Simd>
 struct Source<Simd, PX_Q2_K> : MinimumSource<Simd, 1344, 2> {
   static constexpr int kBits = 2;
   using MinimumSource<Simd, 1344, 2>::MinimumSource;
-  void codes(int part, typename Simd::Codes* codes) const {
-    unpack_low_crumbs<Simd, 0>(this->block + 320 + 128 * part + 4 * this->lane, codes);
-  }
+  CrumbGroups<Simd, 0> groups(int part) const { return {this->block + 320 + 128 * part + 4 * this->lane}; }
   typename Simd::F32 scale(int part, int half) const {
     return Simd::multiply(this->d, Simd::widen_low_nibble(nibbles(part, half)));
   }
@@ -307,10 +311,9 @@ template <class Simd>
 struct Source<Simd, PX_Q3_K> : SignedScaleSource<Simd, 1824, 16> {
   static constexpr int kBits = 6;
   using SignedScaleSource<Simd, 1824, 16>::SignedScaleSource;
-  void codes(int part, typename Simd::Codes* codes) const {
+  GroupsAndBits<Simd, CrumbGroups<Simd, 28>, 4> groups(int part) const {
     const Byte* crumbs = this->block + 288 + 192 * part;
-    unpack_low_crumbs<Simd, 28>(crumbs + 4 * this->lane, codes);
-    add_plane<Simd, 4>(crumbs + 128, this->lane, codes);
+    return {{crumbs + 4 * this->lane}, crumbs + 128 + this->lane / 2};
   }
 };
 
@@ -318,10 +321,9 @@ template <class Simd>
 struct Source<Simd, PX_Q6_K> : SignedScaleSource<Simd, 3360, 16> {
   static constexpr int kBits = 6;
   using SignedScaleSource<Simd, 3360, 16>::SignedScaleSource;
-  void codes(int part, typename Simd::Codes* codes) const {
+  GroupsAndCrumbs<Simd, NibbleGroups<Simd>> groups(int part) const {
     const Byte* nibbles = this->block + 288 + 384 * part + 4 * this->lane;
-    unpack_nibbles<Simd>(nibbles, codes);
-    unpack_crumbs<Simd>(nibbles + 256, codes);
+    return {{nibbles}, nibbles + 256};
   }
 };
 
@@ -329,10 +331,7 @@ template <class Simd>
 struct Source<Simd, PX_IQ4_XS> : SignedScaleSource<Simd, 2208, 8> {
   static constexpr int kBits = 8;
   using SignedScaleSource<Simd, 2208, 8>::SignedScaleSource;
-  void codes(int part, typename Simd::Codes* codes) const {
-    unpack_nibbles<Simd>(this->block + 160 + 256 * part + 4 * this->lane, codes);
-    look_up<Simd>(kIq4Codes, codes);
-  }
+  TableGroups<Simd> groups(int part) const { return {{this->block + 160 + 256 * part + 4 * this->lane}, kIq4Codes}; }
 };
 
 template <class Simd>
@@ -343,9 +342,7 @@ struct Source<Simd, PX_Q8_K> {
   int lane;
 
   Source(const Byte* block, int lane) : block(block), lane(lane) {}
-  void codes(int part, typename Simd::Codes* codes) const {
-    load_groups<Simd>(block + 64 + 512 * part + 4 * lane, codes);
-  }
+  ByteGroups<Simd> groups(int part) const { return {block + 64 + 512 * part + 4 * lane}; }
   typename Simd::F32 scale(int, int) const { return Simd::load(block + 4 * lane); }
   typename Simd::F32 minimum(int, int) const { return Simd::zero(); }
 };
@@ -368,22 +365,23 @@ struct SplitSource {
     const int64_t tile_bytes = perfx_split_tile_bytes(count * PERFX_SPLIT_COLUMNS);
     if (lane == 0) prefetch_share(tile + tile_bytes, block, tile_bytes, count);
   }
-  void codes(int part, typename Simd::Codes* codes) const {
-#pragma GCC unroll 16
-    for (int v = 0; v < 4; ++v) {
-      const auto above = Simd::load_codes(high + 256 * part + 64 * v), below = low[4 * part + v];
-      codes[v] = Simd::join_nibbles(Simd::low_nibbles(above), Simd::low_nibbles(below));
-      codes[v + 4] = Simd::join_nibbles(Simd::high_nibbles(above), Simd::high_nibbles(below));
+  struct JoinedGroups {
+    NibbleGroups<Simd> high;
+    const typename Simd::Codes* low;
+    typename Simd::Codes operator[](int g) const {
+      const auto below = low[g % 4];
+      return Simd::join_nibbles(high[g], g < 4 ? Simd::low_nibbles(below) : Simd::high_nibbles(below));
     }
-  }
+  };
+  JoinedGroups groups(int part) const { return {{high + 256 * part}, low + 4 * part}; }
   typename Simd::F32 scale(int part, int) const { return Simd::widen_float16(scales + 32 * part); }
   typename Simd::F32 minimum(int, int) const { return Simd::zero(); }
 };
 
 /* Adds to each token's product, for kLanes rows, the dot products of its activations with the codes of some groups of
- * four columns, the first of which is number `first` of its block. `x` is the first token's block. */
-template <class Simd, class Dot, int groups, int tokens, int code_bytes>
-inline __attribute__((always_inline)) void multiply_groups(const typename Simd::Codes* codes, const Byte* x, int first,
+ * four columns, from number `first` on. `codes` has all groups of the block by []; `x` is the first token's block. */
+template <class Simd, class Dot, int groups, int tokens, int code_bytes, class Groups>
+inline __attribute__((always_inline)) void multiply_groups(const Groups& codes, const Byte* x, int first,
                                                            typename Simd::I32* products) {
   if constexpr (Dot::kTakesGroups) {
     Dot::template multiply<groups, tokens>(codes, x, first, products);
@@ -393,7 +391,7 @@ inline __attribute__((always_inline)) void multiply_groups(const typename Simd::
     for (int m = 0; m < tokens; ++m) chains[m] = Dot::start(products[m]);
 #pragma GCC unroll 8
     for (int i = 0; i < groups; ++i) {
-      const auto weights = Simd::operand(codes[i]);
+      const auto weights = Simd::operand(codes[first + i]);
 #pragma GCC unroll 16
       for (int m = 0; m < tokens; ++m)
         Dot::add(chains[m], weights, x + m * code_bytes + (first + i) * Dot::kGroupBytes);

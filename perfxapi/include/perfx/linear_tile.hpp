@@ -108,23 +108,34 @@ class TileKernel {
 
   static inline __attribute__((always_inline)) void add_part(const From& source, int part, const Byte* x,
                                                              Field correction, F32* sums) {
+    if constexpr (Simd::kHoldsCodes) {
+      typename Simd::Codes codes[8];
+      unpack<Simd>(source.groups(part), codes);
+      add_codes(source, part, codes, x, correction, sums);
+    } else {
+      add_codes(source, part, source.groups(part), x, correction, sums);
+    }
+  }
+
+  template <class Groups>
+  static inline __attribute__((always_inline)) void add_codes(const From& source, int part, const Groups& codes,
+                                                              const Byte* x, Field correction, F32* sums) {
     const Byte* fields = x + tokens * kCodeBytes;
-    typename Simd::Codes codes[8];
-    source.codes(part, codes);
 #pragma GCC unroll 2
     for (int half = 0; half < From::kScales; ++half) {
       const Byte* corrections = fields + 4 * (correction + half) * tokens;
 #pragma GCC unroll 16
       for (int first = 0; first < tokens; first += kBatch)
-        add_batch(source, part, half, codes + half * kGroups, x + first * kCodeBytes, fields + 4 * first,
-                  corrections + 4 * first, sums + first);
+        add_batch(source, part, half, codes, x + first * kCodeBytes, fields + 4 * first, corrections + 4 * first,
+                  sums + first);
     }
   }
 
   /* Adds the products of one half of a part with kBatch tokens to their sums. */
+  template <class Groups>
   static inline __attribute__((always_inline)) void add_batch(const From& source, int part, int half,
-                                                              const typename Simd::Codes* codes, const Byte* x,
-                                                              const Byte* fields, const Byte* corrections, F32* sums) {
+                                                              const Groups& codes, const Byte* x, const Byte* fields,
+                                                              const Byte* corrections, F32* sums) {
     typename Simd::I32 products[kBatch];
 #pragma GCC unroll 16
     for (int m = 0; m < kBatch; ++m)
