@@ -291,7 +291,8 @@ inline int32_t accepts(const PxCall* call) {
   if (!has_signature(call, 3, 1, 3 * kListAttrs + 1)) return PX_UNSUPPORTED;
   const PxTensor *t = call->operands, &weight = t[1];
   const bool ok = is_image(t[0]) && is_dense(weight, PX_FLOAT32, t[0].ndim) && num_elements(weight) > 0 &&
-                  (is_absent(t[2]) || is_vector(t[2], weight.shape[0])) && is_dense(t[3], PX_FLOAT32, t[0].ndim);
+                  (is_absent(t[2]) || is_vector(t[2], weight.shape[0])) && is_dense(t[3], PX_FLOAT32, t[0].ndim) &&
+                  has_places(t[3]);
   return ok ? PX_OK : PX_UNSUPPORTED;
 }
 

@@ -217,7 +217,7 @@ inline void run_with_indices(const Problem& problem, const Worker& worker, const
 inline bool accepts_operands(const PxCall* call, int num_outputs, int num_attrs) {
   if (!has_signature(call, 1, num_outputs, num_attrs)) return false;
   const PxTensor* t = call->operands;
-  return is_image(t[0]) && is_dense(t[1], PX_FLOAT32, t[0].ndim);
+  return is_image(t[0]) && is_dense(t[1], PX_FLOAT32, t[0].ndim) && has_places(t[1]);
 }
 
 /* The attributes of `pool` in front of and behind the window's. */

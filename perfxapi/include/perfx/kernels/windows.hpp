@@ -63,6 +63,14 @@ inline bool is_image(const PxTensor& tensor) {
   return tensor.ndim > 2 && tensor.ndim <= 2 + kMaxSpatial && is_strided(tensor, PX_FLOAT32, tensor.ndim);
 }
 
+/* Has a result a place along every spatial axis? A window always fits (perfxapi/ops/windows.py); work is cut by it. */
+inline bool has_places(const PxTensor& y) {
+  for (int axis = 2; axis < y.ndim; ++axis) {
+    if (y.shape[axis] < 1) return false;
+  }
+  return true;
+}
+
 inline bool is_absent(const PxTensor& tensor) { return tensor.ndim == 1 && tensor.shape[0] == 0; }
 
 /* How the taps of an axis find their input in a copy that is sorted by phases: tap k of place o reads item o + shift(k)
