@@ -174,7 +174,10 @@ def adding_a_backend() -> str:
     path = ROOT / "docs/adding-a-backend.md"
     begin, end = "<!-- architectures:begin -->", "<!-- architectures:end -->"
     before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    return f"{before}{begin}\n\n{architecture_lines.section()}\n\n{end}{rest.partition(end)[2].rstrip()}"
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{path} has no marks {begin} and {end}")
+    return f"{before}{begin}\n\n{architecture_lines.section()}\n\n{end}{after.rstrip()}"
 
 
 PAGES = {

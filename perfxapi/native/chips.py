@@ -1,7 +1,7 @@
 """Chips that are known by name, and where the threads of a pool run on them unless the user says so.
 
-A chip's default is what was measured on it; `python -m bench.affinity` measures it and prints the row. What nobody of
-the project has measured stays `none`: threads are then where the system puts them.
+A chip's default is what was measured on it, by `python -m bench.affinity`. What nobody of the project has measured
+stays `none`: threads are then where the system puts them.
 """
 
 from __future__ import annotations

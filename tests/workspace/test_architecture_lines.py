@@ -49,8 +49,9 @@ def test_no_file_of_the_riscv_backend_is_left_out(counting: ModuleType) -> None:
     listed = {path for part in parts for path in counting.files_of(part)}
     backend = ROOT / "backends/riscv"
     suffixes = {".cpp", ".hpp", ".py", ".toml", ".txt"}
-    sources = [path for path in backend.rglob("*") if path.suffix in suffixes and "build" not in path.parts]
-    assert listed == set(sources)
+    made = {"build", "include"}  # the latter is a copy of the core's headers, for a source distribution
+    sources = {path for path in backend.rglob("*") if path.suffix in suffixes}
+    assert listed == {path for path in sources if not made.intersection(path.relative_to(backend).parts)}
 
 
 def test_no_file_of_arm_is_left_out(counting: ModuleType) -> None:

@@ -6,13 +6,14 @@
  *   kLanes            rows in a vector: 4, 8 or 16
  *   kMaxTokens        the largest group of tokens a tile kernel is compiled for: 4, 8 or 12
  *   kMaxChains        dot products in flight together: as many vectors as are free beside one for each token
- *   kHoldsCodes       are there registers for the codes of a block, eight groups? Else Dot takes them from memory one
- * by one F32, I32, Codes   kLanes float32, int32, and four unsigned bytes a lane ActivationLayout  how codes of
- * activations lie (linear_activations.hpp): what Dot wants to load code_bits(bits)   the number of bits that Dot is
- * made for where codes have `bits`, the same for all where it is no use Dot<format, bits> dot products of codes:
- * kChains vectors to a product; start, add a group of four columns, finish. kTakesGroups: instead, multiply<groups,
- * tokens> does what multiply_groups (linear_sources.hpp) promises. kCentersBytes: of codes of eight bits 128 is
- * subtracted, so that nothing corrects it
+ *   kHoldsCodes       has it registers for the codes of a part, eight groups? Else Dot unpacks group by group
+ *   F32, I32, Codes   kLanes float32, int32, and four unsigned bytes a lane
+ *   ActivationLayout  how codes of activations lie (linear_activations.hpp): what Dot wants to load
+ *   code_bits(bits)   the number of bits that Dot is made for where codes have `bits`, the same for all where it is no
+ *                     use
+ *   Dot<format, bits> dot products of codes: kChains vectors to a product; start, add a group of four columns, finish.
+ *                     kTakesGroups: instead, multiply<groups, tokens> does what multiply_groups (linear_sources.hpp)
+ *                     promises. kCentersBytes: of codes of eight bits 128 is subtracted, so that nothing corrects it
  *
  * Loads and stores are of any alignment. Every operation is exact or rounds once, so all layers give the same bits.
  */
