@@ -65,12 +65,16 @@ register_emulator() {
   echo ":perfxapi-$architecture:M::$magic:$mask:$emulator:PF" >"$handlers/register"
 }
 
-# debootstrap alone would install the packages too, but knows no virtual ones.
+# debootstrap alone would install the packages too, but knows no virtual ones. Python compiles a module when it is first
+# imported: all modules of all packages at once take the emulator many minutes. Nor need each file be on the disk at once.
 make_root() {
   echo "making a Debian $suite for $debian in $root; $cache/debian-$debian.log tells more" >&2
   rm -rf "$root.partial"
   {
     debootstrap "--arch=$debian" --variant=minbase --include=ca-certificates "$suite" "$root.partial" "$mirror"
+    echo force-unsafe-io >"$root.partial/etc/dpkg/dpkg.cfg.d/unsafe-io"
+    chroot "$root.partial" dpkg-divert --local --rename --add /usr/bin/py3compile
+    ln -s true "$root.partial/usr/bin/py3compile"
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8 chroot "$root.partial" apt-get -qq -y --no-install-recommends install $packages
   } >"$cache/debian-$debian.log" 2>&1 || fail "the Debian could not be made: see $cache/debian-$debian.log"

@@ -6,11 +6,11 @@ import os
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from costs import at_most
 from gguf_builder import (
     ARRAY,
     BOOL,
@@ -283,10 +283,8 @@ BAD_FILES = {
 def test_bad_files_are_refused_at_their_place(tmp_path: Path, case: str) -> None:
     content, message = BAD_FILES[case]
     path = save(tmp_path, content)
-    started = time.process_time()
-    with pytest.raises(FileFormatError, match=message) as caught:
+    with at_most(1), pytest.raises(FileFormatError, match=message) as caught:
         GGUFFile.open(path)
-    assert time.process_time() - started < 1
     assert str(path) in str(caught.value)
     assert len(caught.value.problem) < 500
 
@@ -442,13 +440,9 @@ def test_many_awkward_strings_take_less_than_a_second(tmp_path: Path, text: byte
     count = 200_000
     pairs = [pair("a", ARRAY, struct.pack("<IQ", STRING, count) + string(text) * count)]
     path = save(tmp_path, build(pairs))
-    times = []
-    for _ in range(3):
-        started = time.process_time()
+    with at_most(1):
         strings = GGUFFile.open(path).metadata.strings("a")
-        times.append(time.process_time() - started)
     assert strings[count - 1].encode() == text
-    assert min(times) < 1
 
 
 # The real model, and fuzzing
@@ -456,12 +450,8 @@ def test_many_awkward_strings_take_less_than_a_second(tmp_path: Path, text: byte
 
 @pytest.mark.model
 def test_real_model(gemma_path: Path) -> None:
-    times = []
-    for _ in range(5):
-        started = time.process_time()  # of this process alone: other work on the machine does not count
+    with at_most(0.06):
         file = GGUFFile.open(gemma_path)
-        times.append(time.process_time() - started)
-    assert min(times) < 0.06
     assert file.metadata.text("general.architecture") == "gemma3"
     assert file.metadata.integer("gemma3.embedding_length") == 640
     tokens = file.metadata.strings("tokenizer.ggml.tokens")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from costs import at_most
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -180,10 +180,8 @@ def test_bad_index(tmp_path: Path, weight_map: object, message: str) -> None:
 )
 def test_bad_header(tmp_path: Path, header: object, data_bytes: int, message: str) -> None:
     path = write(tmp_path / "a.safetensors", header, bytes(data_bytes))
-    started = time.process_time()
-    with pytest.raises(FileFormatError, match=message) as caught:
+    with at_most(1), pytest.raises(FileFormatError, match=message) as caught:
         SafetensorsFile.open(path)
-    assert time.process_time() - started < 1
     assert str(path) in str(caught.value)
     assert len(caught.value.problem) < 1000
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gguf_builder as build
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import tokenizer_files as files
+from costs import at_most
 from tokenizer_strings import tokenizer_strings
 
 from perfxapi.errors import FileFormatError, InvalidArgumentError, UnknownNameError
@@ -163,10 +163,8 @@ def test_malformed_vocabularies_are_refused(vocabulary: files.Vocabulary, tmp_pa
         (_broken(vocabulary, tokens=[], types=[], scores=[]), "scores.*missing"),
     ]
     for number, (broken, message) in enumerate(cases):
-        start = time.process_time()
-        with pytest.raises(FileFormatError, match=message):
+        with at_most(1), pytest.raises(FileFormatError, match=message):
             broken.load(tmp_path / f"{number}.gguf", *IDS)
-        assert time.process_time() - start < 1
 
 
 def test_malformed_metadata_is_refused(vocabulary: files.Vocabulary, tmp_path: Path) -> None:
@@ -259,9 +257,8 @@ def test_gemma_ends(gemma: Tokenizer) -> None:
 @pytest.mark.parametrize("character", ["a", " ", "\n", "😀", "\0"])
 def test_a_megabyte_of_one_character(gemma: Tokenizer, character: str) -> None:
     text = character * ((1 << 20) // len(character.encode()))
-    start = time.thread_time()
-    ids = gemma.encode(text, add_special_tokens=False)
-    assert time.thread_time() - start < 2
+    with at_most(2):
+        ids = gemma.encode(text, add_special_tokens=False)
     assert gemma.decode(ids) == text
 
 

@@ -11,6 +11,7 @@
 # Options
 #   PERFX_SANITIZE     "", "address,undefined" or "thread"
 #   PERFX_TESTS        build the native tests, which only the checkout has
+#   PERFX_EXCLUDED_TESTS  a regular expression of names of native tests that are left out
 set(PERFX_SANITIZE "" CACHE STRING "Sanitizers to build with")
 option(PERFX_TESTS "Build the native tests" OFF)
 if(PERFX_TESTS)
@@ -61,6 +62,9 @@ endfunction()
 function(perfx_native_tests)
   set(folder "${PERFX_INCLUDE_DIR}/../../tests/native")
   file(GLOB tests CONFIGURE_DEPENDS "${folder}/test_*.cpp")
+  if(PERFX_EXCLUDED_TESTS)
+    list(FILTER tests EXCLUDE REGEX "/test_[^/]*(${PERFX_EXCLUDED_TESTS})[^/]*$")
+  endif()
   set(objects "")
   foreach(part ${ARGN})
     list(APPEND objects $<TARGET_OBJECTS:${part}>)
