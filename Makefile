@@ -32,6 +32,8 @@ CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h')
 
 # NumPy's BLAS has threads of its own that spin: they and the native pool would wait for each other's processors.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
+# Files of tests run side by side in processes, each of which may need some 3 GB.
+TEST_JOBS ?= $(shell n=$(JOBS); echo $$((n < 4 ? n : 4)))
 
 # ---- environment: each stamp is redone only when what it depends on has changed
 
@@ -78,7 +80,7 @@ demo: install  ## Generate text from the real Gemma 3 270M; print tokens per sec
 
 .PHONY: test
 test: install test-native  ## Run the tests that need no more than a few minutes
-	$(PYTEST) -m "not slow and not peer"
+	$(PYTEST) -m "not slow and not peer" --numprocesses $(TEST_JOBS) --dist loadfile
 
 # ---- tests
 

@@ -23,6 +23,7 @@ import numpy as np
 import perfxapi as px
 from bench.devices import usable_devices
 from perfxapi.graph.automatic import measuring
+from perfxapi.settings import settings
 from perfxapi.tables import text_table
 
 AUTO = "auto"
@@ -92,9 +93,10 @@ def main() -> int:
     parser.add_argument("--tune-seconds", type=float, default=30, help='for measuring what "auto" does not know yet')
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    names = options.devices or usable_devices()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PERFXAPI_TUNING_FILE"] = f"{folder}/tuning.json"
+        settings.cache_clear()
+        names = options.devices or usable_devices()
         sizes = (options.size, options.count, options.turns, options.tune_seconds)
         results = [measure(names, rows, *sizes) for rows in options.rows]
     if options.json:

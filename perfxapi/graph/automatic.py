@@ -50,8 +50,8 @@ class Placed:
 def measuring(seconds: float, note: Note = lambda what, spent: None) -> Iterator[None]:
     """Within the context, so much time may be spent on measuring instead of what the settings say.
 
-    `note` is called with what is measured next and the seconds that were spent. Each figure is kept as soon as it is
-    known: an exception in between costs the one that was being measured.
+    `note` is called with what is measured next and the seconds that were spent. The figures of a node are kept as soon
+    as they are known: an exception in between costs those of the node that was being measured.
     """
     global _budget
     before, _budget = _budget, Budget(seconds, note)
@@ -181,9 +181,9 @@ class _Case:
         if len(possible) == 1 or any(view.buffer.home is not None for view in node.inputs):
             return {str(device): 0.0 for device in possible}
         call = self._calls.at(node)
-        found = {device: node_seconds(node, call, device, self._budget) for device in possible}
-        self.unknown.update(device for device, seconds in found.items() if seconds is None)
-        return {str(device): seconds for device, seconds in found.items() if seconds is not None}
+        found = node_seconds(node, call, possible, self._budget)
+        self.unknown.update(device for device in possible if device not in found)
+        return {str(device): seconds for device, seconds in found.items()}
 
     def _can_run(self, node: Node, device: Device) -> bool:
         """Whether a node runs in the memory of a device, with its state."""

@@ -1,14 +1,15 @@
 """What nodes take on a device, and copies to and from it: measured once for each size class, kept on disk.
 
 A node is measured as plans run it: a plan of it alone against a plan of it several times over, so that what either
-costs besides (operands that go there, a result that comes back) does not count. Weights are repeated from their first
-rows.
+costs besides (operands that go there, a result that comes back) does not count. The devices take turns, so that a
+minute in which other work slows the machine slows them all. Weights are repeated from their first rows.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from perfxapi.device import Device
 from perfxapi.graph.executor import BoundExecutable, Executable
 from perfxapi.graph.ir import Graph, Node, Value
 from perfxapi.graph.placement import CopyCost
+from perfxapi.graph.resting import wait_for_rest
 from perfxapi.ledger import LEDGER
 from perfxapi.memory import HOST, Allocation, Buffer, View, memory_space
 from perfxapi.ops.spec import TensorSpec
@@ -25,8 +27,10 @@ from perfxapi.policy import use_device
 from perfxapi.tuning import COPIES, NODES, TUNER, size_class
 
 _REPEATS = 8
-_SECONDS = 0.03
-"""How long a plan runs to be measured, but for its first run."""
+_SECONDS = 0.02
+"""How long a plan runs in a turn, but for its first run."""
+_TURNS = 2
+"""After the first."""
 _LONG = 0.005
 """Seconds of a node past which what is besides it does not matter."""
 _KEPT_WHOLE = 1 << 20
@@ -63,17 +67,29 @@ class Budget:
             self.left -= time.perf_counter() - start
 
 
-def node_seconds(node: Node, call: OpCall, device: Device, budget: Budget) -> float | None:
-    """Seconds of a node, whose call at its sizes is given, on a device; None where they are not known."""
-    key = size_class(call, _circumstances(device))
-    known = TUNER.recall(NODES, key)
-    if isinstance(known, float):
-        return known
-    found = budget.spend(f"{node.spec.name} on {device}", lambda: _measured(node, call, device))
-    if found is None or REGISTRY.lost(device):  # what is lost while it is measured is measured elsewhere
-        return None
-    TUNER.record(NODES, key, found)
+def node_seconds(node: Node, call: OpCall, devices: Iterable[Device], budget: Budget) -> dict[Device, float]:
+    """Seconds of a node, whose call at its sizes is given, on each device; those where it is not known are left out."""
+    found: dict[Device, float] = {}
+    trials: dict[Device, _Trial] = {}
+    for device in devices:
+        known = TUNER.recall(NODES, size_class(call, _circumstances(device)))
+        if isinstance(known, float):
+            found[device] = known
+        elif trial := budget.spend(_what(node, device), partial(_Trial, node, call, device)):
+            trials[device] = trial
+    for _ in range(_TURNS):
+        for device, trial in list(trials.items()):
+            if budget.spend(_what(node, device), trial.run) is None and budget.left > 0:
+                del trials[device]
+    for device, trial in trials.items():
+        if not REGISTRY.lost(device):  # what is lost while it is measured is measured elsewhere
+            found[device] = trial.seconds
+            TUNER.record(NODES, size_class(call, _circumstances(device)), trial.seconds)
     return found
+
+
+def _what(node: Node, device: Device) -> str:
+    return f"{node.spec.name} on {device}"
 
 
 def copy_cost(device: Device, budget: Budget) -> CopyCost | None:
@@ -101,18 +117,35 @@ def _circumstances(device: Device) -> str:
 # ---- nodes
 
 
-def _measured(node: Node, call: OpCall, device: Device) -> float:
-    constants: dict[Buffer, Buffer] = {}
-    with use_device(device, fallback="allow"), LEDGER.aside():
-        first = _quickest(_plan_of(node, call, device, constants, 1))
-        if first > _LONG:
-            return first
-        often = _quickest(_plan_of(node, call, device, constants, 1 + _REPEATS))
-    return max((often - first) / _REPEATS, 1e-7)
+class _Trial:
+    """A node on a device: a plan of it and, where that is short, a plan of it several times over."""
+
+    def __init__(self, node: Node, call: OpCall, device: Device) -> None:
+        """Compiles, and measures for the first time."""
+        self._device, constants = device, dict[Buffer, Buffer]()
+        with use_device(device, fallback="allow"), LEDGER.aside():
+            self._plans = [_plan_of(node, call, device, constants, 1)]
+            self._best = [_quickest(self._plans[0])]
+            if self._best[0] <= _LONG:
+                self._plans.append(_plan_of(node, call, device, constants, 1 + _REPEATS))
+                self._best.append(_quickest(self._plans[1]))
+
+    def run(self) -> bool:
+        """Measures once more."""
+        with use_device(self._device, fallback="allow"), LEDGER.aside():
+            self._best = [min(best, _quickest(plan)) for best, plan in zip(self._best, self._plans, strict=True)]
+        return True
+
+    @property
+    def seconds(self) -> float:
+        """Of the node, from the shortest runs of all turns."""
+        first, *more = self._best
+        return max((more[0] - first) / _REPEATS, 1e-7) if more else first
 
 
 def _quickest(bound: BoundExecutable) -> float:
     """The shortest of some runs."""
+    wait_for_rest()
     bound.run()
     best, begin = float("inf"), time.perf_counter()
     while (start := time.perf_counter()) - begin < _SECONDS or best == float("inf"):

@@ -15,6 +15,7 @@ from perfxapi.errors import OutOfMemoryError
 from perfxapi.graph.calls import BoundCalls
 from perfxapi.graph.executor import BoundExecutable, Executable
 from perfxapi.graph.ir import Graph, Node
+from perfxapi.graph.resting import wait_for_rest
 from perfxapi.ledger import LEDGER
 from perfxapi.memory import HOST, Buffer, View
 from perfxapi.policy import use_device
@@ -62,6 +63,7 @@ def _measured(graphs: Sequence[Graph], device: Device, bounds: Mapping[str, int]
 
 
 def _seconds(plan: BoundExecutable) -> float:
+    wait_for_rest()
     start = time.perf_counter()
     plan.run()
     return time.perf_counter() - start

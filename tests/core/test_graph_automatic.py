@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,10 @@ def assume(monkeypatch: pytest.MonkeyPatch, tuned: SimulatedBackend) -> Assume:
     """Sets what nodes take by op and device (else a millisecond), what copies take, and what a trial of plans finds."""
 
     def set_(costs: Costs, copies: CopyCost = CHEAP, trial: tuple[float, float] = (1.0, 0.5)) -> None:
-        def seconds(node: Node, call: Any, device: Device, budget: Budget) -> float | None:
-            return costs.get(node.spec.name, {}).get(str(device), 1e-3 if device.kind != "opencl" else None)
+        def seconds(node: Node, call: Any, devices: Iterable[Device], budget: Budget) -> dict[Device, float]:
+            known = costs.get(node.spec.name, {})
+            found = {device: known.get(str(device), 1e-3) for device in devices if device.kind != "opencl"}
+            return {device: seconds for device, seconds in found.items() if seconds is not None}
 
         monkeypatch.setattr(automatic, "node_seconds", seconds)
         monkeypatch.setattr(automatic, "copy_cost", lambda device, budget: copies if device.kind == "sim" else None)
@@ -171,13 +173,12 @@ def test_a_node_is_measured_once(tuned: SimulatedBackend) -> None:
     tuned.kernel("tanh").delay = 2e-3
     node, call = node_of(px.tanh)
     px.reset_explain()
-    found = node_seconds(node, call, tuned.device, Budget(60))
-    assert found is not None
-    assert 2e-3 <= found < 0.1
+    found = node_seconds(node, call, [tuned.device], Budget(60))
+    assert 2e-3 <= found[tuned.device] < 0.1
     launches = tuned.kernel("tanh").num_launches
     assert launches > 9
     TUNER.forget()  # of this process: the file knows
-    assert node_seconds(node, call, tuned.device, Budget(0)) == found
+    assert node_seconds(node, call, [tuned.device], Budget(0)) == found
     assert tuned.kernel("tanh").num_launches == launches
     assert str(px.explain()) == str(px.explain()).splitlines()[0] + "\n" + str(px.explain()).splitlines()[1]
     assert TUNER.known(NODES) == 1
@@ -193,14 +194,13 @@ def test_weights_that_are_measured_with_are_like_the_nodes(tuned: SimulatedBacke
     for made in (function, lambda x: px.nn.linear(x, weight), lambda x: px.nn.take_rows(x, px.asarray(np.int32([2])))):
         graph = px.graph.trace(lambda x: made(x), {"x": px.TensorSpec((N, WIDTH), px.float32)})  # noqa: B023
         node = graph.nodes[-1]
-        found = node_seconds(node, BoundCalls({"n": 4}).at(node), tuned.device, Budget(60))
-        assert found is not None
-        assert found > 0
+        found = node_seconds(node, BoundCalls({"n": 4}).at(node), [tuned.device], Budget(60))
+        assert found[tuned.device] > 0
 
 
 def test_without_time_nothing_is_measured(tuned: SimulatedBackend) -> None:
     node, call = node_of(px.tanh)
-    assert node_seconds(node, call, tuned.device, Budget(0)) is None
+    assert node_seconds(node, call, [tuned.device], Budget(0)) == {}
     assert copy_cost(tuned.device, Budget(0)) is None
     assert tuned.kernel("tanh").num_launches == 0
 
@@ -208,7 +208,7 @@ def test_without_time_nothing_is_measured(tuned: SimulatedBackend) -> None:
 def test_a_node_that_cannot_be_measured_is_not_known(tuned: SimulatedBackend) -> None:
     node, call = node_of(px.tanh)
     tuned.kernel("tanh").raises = DeviceLostError("gone")
-    assert node_seconds(node, call, tuned.device, Budget(60)) is None
+    assert node_seconds(node, call, [tuned.device], Budget(60)) == {}
     assert TUNER.known(NODES) == 0
 
 
