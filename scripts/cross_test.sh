@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # cross_test.sh ARCHITECTURE FOLDER JOBS: cross-compiles the backend or plugin in a folder and its native tests (riscv64, aarch64), runs them under qemu.
-# VECTOR_BITS: how long the vectors of the riscv64 machines are, one machine for each number. The longest runs the kernels for all shorter ones too.
+# VECTOR_BITS: how long the vectors of the riscv64 machines are, one machine for each number. The longest runs the kernels for all shorter ones too;
+#   no kernels for longer ones are built.
 # EXCLUDED_TESTS: a regular expression of names of the core's native tests that are left out; with none all are run.
 # The compiler is Debian's cross g++ for riscv64, with clang-19 for backends/riscv, where they are installed; else zig from the package index.
 # qemu-user-static must be installed.
@@ -32,6 +33,11 @@ else
   compiler=("-DCMAKE_TOOLCHAIN_FILE=$PWD/backends/cpu/cmake/zig.cmake" "-DZIG_TARGET=$architecture-linux-musl"
     "-DZIG_PYTHON=$PWD/.venv/bin/python")
 fi
+vector_bits=${VECTOR_BITS:-1024}
+if [[ $folder == backends/riscv ]]; then
+  # shellcheck disable=SC2086
+  compiler+=("-DPERFX_MOST_VECTOR_BITS=$(printf '%s\n' $vector_bits | sort -n | tail -1)")
+fi
 [[ -z ${EXCLUDED_TESTS:-} ]] || echo "left out: native tests of the core named $EXCLUDED_TESTS"
 cmake -S "$folder" -B "$build" -G Ninja -DPERFX_TESTS=ON "-DPERFX_EXCLUDED_TESTS=${EXCLUDED_TESTS:-}" "-DCMAKE_CROSSCOMPILING_EMULATOR=$qemu" \
   -DCMAKE_EXE_LINKER_FLAGS=-static --log-level=WARNING "${compiler[@]}" >/dev/null
@@ -51,7 +57,7 @@ if [[ $architecture == aarch64 ]]; then
   run neoverse-n1 "dotprod neon scalar"
   run cortex-a57 "neon scalar"
 elif [[ $folder == backends/riscv ]]; then
-  for bits in ${VECTOR_BITS:-1024}; do
+  for bits in $vector_bits; do
     expected=scalar
     for length in 128 256 512 1024; do
       if [[ $length -le $bits ]]; then expected="rvv$length $expected"; fi

@@ -4,6 +4,9 @@
 extern "C" int32_t perfx_riscv_vector_bits(void);
 #pragma GCC visibility pop
 
+#include <algorithm>
+#include <iterator>
+
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -60,10 +63,20 @@ int32_t supports() {
           PERFX_TABLE_OF(matmul, variant), PERFX_TABLE_OF(neural, variant)})
 
 PxLibrary make_library() {
-  static const Joined joined[] = {PERFX_JOINED(rvv1024, 1024), PERFX_JOINED(rvv512, 512), PERFX_JOINED(rvv256, 256),
-                                  PERFX_JOINED(rvv128, 128), PERFX_JOINED(scalar, 0)};
-  static const PxVariant variants[] = {joined[0].variant(), joined[1].variant(), joined[2].variant(),
-                                       joined[3].variant(), joined[4].variant()};
+  static const Joined joined[] = {
+#if PERFX_MOST_VECTOR_BITS >= 1024
+      PERFX_JOINED(rvv1024, 1024),
+#endif
+#if PERFX_MOST_VECTOR_BITS >= 512
+      PERFX_JOINED(rvv512, 512),
+#endif
+#if PERFX_MOST_VECTOR_BITS >= 256
+      PERFX_JOINED(rvv256, 256),
+#endif
+      PERFX_JOINED(rvv128, 128),   PERFX_JOINED(scalar, 0),
+  };
+  static PxVariant variants[std::size(joined)];
+  std::transform(std::begin(joined), std::end(joined), variants, [](const Joined& one) { return one.variant(); });
   return library_of("riscv", variants);
 }
 
