@@ -276,12 +276,13 @@ def main() -> int:
     machine = MACHINES[arguments.architecture]
     processors = [one for one in machine.processors if one.qemu in (arguments.processor or [one.qemu])]
     model = find_model("gemma3-270m")
-    rows = list(check(machine, model, arguments.positions, processors, every_op=arguments.every_op))
     total = sum(len(one.token_ids) for one in evaluation.read_reference(REFERENCE))
-    body = table(machine, rows, arguments.positions or total)
-    print(body)
-    if arguments.write:
-        write(machine.page, body)
+    rows: list[Row] = []
+    for row in check(machine, model, arguments.positions, processors, every_op=arguments.every_op):
+        rows.append(row)
+        if arguments.write:  # after each: an interruption costs the processor that was being checked
+            write(machine.page, table(machine, rows, arguments.positions or total))
+    print(table(machine, rows, arguments.positions or total))
     return 0
 
 
