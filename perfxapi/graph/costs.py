@@ -69,10 +69,11 @@ class Budget:
 
 def node_seconds(node: Node, call: OpCall, devices: Iterable[Device], budget: Budget) -> dict[Device, float]:
     """Seconds of a node, whose call at its sizes is given, on each device; those where it is not known are left out."""
+    keys = {device: size_class(call, _circumstances(device)) for device in devices}
     found: dict[Device, float] = {}
     trials: dict[Device, _Trial] = {}
-    for device in devices:
-        known = TUNER.recall(NODES, size_class(call, _circumstances(device)))
+    for device, key in keys.items():
+        known = TUNER.recall(NODES, key)
         if isinstance(known, float):
             found[device] = known
         elif trial := budget.spend(_what(node, device), partial(_Trial, node, call, device)):
@@ -84,7 +85,7 @@ def node_seconds(node: Node, call: OpCall, devices: Iterable[Device], budget: Bu
     for device, trial in trials.items():
         if not REGISTRY.lost(device):  # what is lost while it is measured is measured elsewhere
             found[device] = trial.seconds
-            TUNER.record(NODES, size_class(call, _circumstances(device)), trial.seconds)
+            TUNER.record(NODES, keys[device], trial.seconds)
     return found
 
 

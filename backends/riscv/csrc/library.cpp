@@ -73,8 +73,7 @@ PxLibrary make_library() {
 #if PERFX_MOST_VECTOR_BITS >= 256
       PERFX_JOINED(rvv256, 256),
 #endif
-      PERFX_JOINED(rvv128, 128),   PERFX_JOINED(scalar, 0),
-  };
+      PERFX_JOINED(rvv128, 128), PERFX_JOINED(scalar, 0)};
   static PxVariant variants[std::size(joined)];
   std::transform(std::begin(joined), std::end(joined), variants, [](const Joined& one) { return one.variant(); });
   return library_of("riscv", variants);
