@@ -136,7 +136,7 @@ fuzz: install  ## Feed damaged GGUF files to the reader for two minutes
 
 .PHONY: test-all
 test-all: export VECTOR_BITS = 128 256 512 1024
-test-all: test test-slow test-peer sanitize test-riscv64 test-aarch64 test-riscv64-debian test-aarch64-debian fuzz test-packages  ## Everything: test, slow, peers, sanitizers, cross builds, fuzzing, packages
+test-all: test test-slow test-peer sanitize test-riscv64-debian test-aarch64-debian test-riscv64 test-aarch64 fuzz test-packages  ## Everything: test, slow, peers, sanitizers, cross builds, fuzzing, packages
 
 .PHONY: test-packages
 test-packages: $(VENV)/.tools  ## Install the distributions in fresh environments, as users do

@@ -22,7 +22,7 @@ class Part:
 
 _NEON = r"neon|dotprod|i8mm|aarch64|arm64|HWCAP|hwcap|auxv"
 ARCHITECTURES = {
-    "RISC-V (`backends/riscv`), five variants of registers": (
+    "RISC-V (`backends/riscv`), four lengths of registers with Zvfhmin and without, and none": (
         Part("SIMD layer", ("backends/riscv/csrc/simd*.hpp", "backends/riscv/csrc/linear_simd*.hpp")),
         Part(
             "table: a source for each family of kernels, detection",

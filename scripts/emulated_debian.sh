@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# emulated_debian.sh [--bind FROM:TO]... ARCHITECTURE COMMAND...: runs a command in a Debian of another architecture (riscv64, aarch64).
+# emulated_debian.sh [--bind FROM:TO]... [--writable FROM:TO]... ARCHITECTURE COMMAND...: runs a command in a Debian of another architecture (riscv64, aarch64).
 #
 # The first call makes it, in some minutes, below the user's cache: Debian trixie with Python and those packages that PerfXLM needs.
-# This checkout is seen there as /checkout, read-only; FROM:TO show another file or folder. QEMU_CPU says which processor it is.
+# This checkout is seen there as /checkout, read-only, as are files and folders of --bind. QEMU_CPU says which processor it is.
 # It must be root, for it mounts; debootstrap, unshare and apt must be installed. Packages come from this machine's own Debian mirror.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,9 +13,9 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/perfxapi"
 
 fail() { echo "emulated_debian.sh: $*" >&2; exit 1; }
 
-binds=("$PWD:/checkout")
-while [[ ${1:-} == --bind ]]; do
-  binds+=("$2")
+binds=("ro:$PWD:/checkout")
+while [[ ${1:-} == --bind || ${1:-} == --writable ]]; do
+  if [[ $1 == --bind ]]; then binds+=("ro:$2"); else binds+=("rw:$2"); fi
   shift 2
 done
 architecture=${1:?an architecture: riscv64 or aarch64}
@@ -103,9 +103,10 @@ exec unshare --mount --propagation private bash -euc '
   [[ ! -e /etc/resolv.conf ]] || { : >>"$root/etc/resolv.conf"; mount --bind /etc/resolv.conf "$root/etc/resolv.conf"; }
   [[ ! -d /etc/ssl/certs ]] || { mkdir -p "$root/etc/ssl/certs"; mount --rbind /etc/ssl/certs "$root/etc/ssl/certs"; }
   for bind in $binds_list; do
-    from=${bind%%:*} to=$root${bind#*:}
+    mode=${bind%%:*} from_to=${bind#*:}
+    from=${from_to%%:*} to=$root${from_to#*:}
     if [[ -d $from ]]; then mkdir -p "$to"; else mkdir -p "${to%/*}"; : >>"$to"; fi
     mount --bind "$from" "$to"
-    mount -o remount,bind,ro "$to"
+    mount -o "remount,bind,$mode" "$to"
   done
   exec chroot "$root" "$@"' emulated "$@"

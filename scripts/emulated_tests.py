@@ -1,6 +1,6 @@
 """Installs the wheels of dist/ in an emulated Debian of another architecture, as users do, and checks what runs there.
 
-    make wheels && python scripts/emulated_tests.py riscv64 [--positions N] [--every-op] [--write]
+    make wheels && python scripts/emulated_tests.py riscv64 [--positions N] [--every-op] [--jobs N] [--write]
 
 (riscv64 or aarch64; as root.) For each of some processors: `perfxapi devices` shows the backend's device as that
 processor has it; `perfxapi verify` passes for the ops of a language model, or for every op; Gemma 3 270M keeps its
@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from perfxapi.conformance import PROFILES
@@ -75,7 +77,11 @@ MACHINES = {
         "riscv64",
         "riscv",
         ROOT / "docs" / "performance" / "riscv.md",
-        (*map(_vectors, (128, 256, 512, 1024)), Processor("max,vlen=256", "256 bits"), Processor("rv64", "scalar")),
+        (
+            *map(_vectors, (128, 256, 512, 1024)),
+            Processor("max,vlen=256", "rvv256_zvfhmin"),
+            Processor("rv64", "scalar"),
+        ),
     ),
     "aarch64": Machine(
         "aarch64",
@@ -112,17 +118,19 @@ class Row:
 
 
 class Emulated:
-    """The emulated Debian, with the model at /model.gguf and a folder shared with it at /shared."""
+    """The emulated Debian; the model is at /model.gguf, a folder shared with it at /shared, an environment at /venv."""
 
-    def __init__(self, machine: Machine, model: Path, shared: Path) -> None:
-        """Makes the Debian if there is none yet, which takes minutes."""
+    def __init__(self, machine: Machine, model: Path, shared: Path, environment: Path, jobs: int) -> None:
+        """Makes the Debian if there is none yet, which takes minutes. `jobs` programs at once share the processors."""
+        self._num_threads = max(1, len(os.sched_getaffinity(0)) // jobs)
         self._command = [str(ROOT / "scripts" / "emulated_debian.sh"), "--bind", f"{model}:/model.gguf"]
-        self._command += ["--bind", f"{shared}:/shared", machine.architecture]
+        self._command += ["--bind", f"{shared}:/shared", "--writable", f"{environment}:/venv", machine.architecture]
 
     def run(self, *command: str, processor: Processor | None = None) -> str:
         """Standard output of a command of /venv, or of a path. Raises CheckError with all it said where it fails."""
         program = command[0] if command[0].startswith("/") else f"/venv/bin/{command[0]}"
-        environment = os.environ | ({"QEMU_CPU": processor.qemu} if processor else {})
+        environment = os.environ | {"PERFXAPI_NUM_THREADS": str(self._num_threads)}
+        environment |= {"QEMU_CPU": processor.qemu} if processor else {}
         arguments = [*self._command, program, *command[1:]]
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -131,7 +139,7 @@ class Emulated:
 
     def install(self, distributions: Sequence[str]) -> None:
         """A fresh environment over Debian's packages, into which pip puts the wheels and what else they need."""
-        self.run("/usr/bin/python3", "-m", "venv", "--clear", "--without-pip", "--system-site-packages", "/venv")
+        self.run("/usr/bin/python3", "-m", "venv", "--without-pip", "--system-site-packages", "/venv")
         self.pip("install", "--no-compile", "--only-binary=:all:", "--find-links=/checkout/dist", *distributions)
 
     def pip(self, *arguments: str) -> None:
@@ -212,29 +220,35 @@ def check_fallback(debian: Emulated, machine: Machine) -> str:
     return said.strip().splitlines()[0]
 
 
+def check_processor(debian: Emulated, machine: Machine, processor: Processor, *, every_op: bool) -> Row:
+    """All that is checked of one processor. Raises CheckError."""
+    row = Row(processor)
+    check_device(debian, machine, row)
+    print(f"{processor.qemu}: {row.device}", flush=True)
+    check_kernels(debian, machine, row, every_op=every_op)
+    print(f"{processor.qemu}: {row.num_verified} cases verified in {row.verify_seconds:.0f} s", flush=True)
+    check_model(debian, machine, row)
+    for name, kl in row.divergence.items():
+        print(f"{processor.qemu}: {name}: {kl}", flush=True)
+    return row
+
+
 def check(
-    machine: Machine, model: Path, num_positions: int, processors: Sequence[Processor], *, every_op: bool
+    machine: Machine, model: Path, num_positions: int, processors: Sequence[Processor], jobs: int, *, every_op: bool
 ) -> Iterator[Row]:
-    """Installs, then checks each processor; at last what is left without the backend."""
-    with tempfile.TemporaryDirectory() as folder:
-        references(model, Path(folder), num_positions)
-        debian = Emulated(machine, model, Path(folder))
+    """Installs, then checks each processor, `jobs` at a time; at last what is left without the backend."""
+    with tempfile.TemporaryDirectory() as shared, tempfile.TemporaryDirectory() as environment:
+        references(model, Path(shared), num_positions)
+        debian = Emulated(machine, model, Path(shared), Path(environment), jobs)
         start = time.perf_counter()
         debian.install(machine.distributions)
         print(f"pip installed {', '.join(machine.distributions)} in {time.perf_counter() - start:.0f} s", flush=True)
-        for processor in processors:
-            row = Row(processor)
-            check_device(debian, machine, row)
-            print(f"{processor.qemu}: {row.device}", flush=True)
-            check_kernels(debian, machine, row, every_op=every_op)
-            print(f"  {row.num_verified} cases verified in {row.verify_seconds:.0f} s", flush=True)
-            check_model(debian, machine, row)
-            print(f"  {row.divergence} in {row.model_seconds:.0f} s", flush=True)
-            yield row
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(partial(check_processor, debian, machine, every_op=every_op), processors)
         print(f"without the backend: {check_fallback(debian, machine)}")
 
 
-def table(machine: Machine, rows: Sequence[Row], num_positions: int) -> str:
+def table(machine: Machine, rows: Sequence[Row], num_positions: int, *, every_op: bool) -> str:
     """What was found, in Markdown."""
     header = ["processor (QEMU_CPU)", "device", "cases verified"]
     for name in FORMATS:
@@ -245,10 +259,11 @@ def table(machine: Machine, rows: Sequence[Row], num_positions: int) -> str:
         for kl in row.divergence.values():
             cells += [f"{kl.from_float32:.1e}", f"{kl.from_host:.1e}", f"{kl.top1_of_host:.1%}"]
         lines.append(cells)
+    ops = "all ops" if every_op else f"the ops of the profile {PROFILE}"
     seconds = ", ".join(f"{row.model_seconds:.0f}" for row in rows)
     said = [
         f"Wheels of `make wheels`, installed by pip in a Debian of {machine.architecture} under qemu.",
-        f"Cases of `perfxapi verify {machine.backend}` for the ops of the profile {PROFILE}; the model is Gemma 3 270M",
+        f"Cases of `perfxapi verify {machine.backend}` for {ops}; the model is Gemma 3 270M",
         f"(Q4_K_M) over {num_positions} positions (both formats, loading included: {seconds} s).",
         f"Written by `python scripts/emulated_tests.py {machine.architecture} --write`.",
     ]
@@ -270,6 +285,7 @@ def main() -> int:
     parser.add_argument("architecture", choices=MACHINES)
     parser.add_argument("--processor", action="append", metavar="QEMU_CPU", help="one of the table's (default: all)")
     parser.add_argument("--positions", type=int, default=24, metavar="N", help="0: all (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processors at a time (default: %(default)s)")
     parser.add_argument("--every-op", action="store_true", help="verify all ops, not those of a language model alone")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance")
     arguments = parser.parse_args()
@@ -278,11 +294,12 @@ def main() -> int:
     model = find_model("gemma3-270m")
     total = sum(len(one.token_ids) for one in evaluation.read_reference(REFERENCE))
     rows: list[Row] = []
-    for row in check(machine, model, arguments.positions, processors, every_op=arguments.every_op):
+    jobs, every_op = arguments.jobs, arguments.every_op
+    for row in check(machine, model, arguments.positions, processors, jobs, every_op=every_op):
         rows.append(row)
-        if arguments.write:  # after each: an interruption costs the processor that was being checked
-            write(machine.page, table(machine, rows, arguments.positions or total))
-    print(table(machine, rows, arguments.positions or total))
+        if arguments.write:  # after each: an interruption costs those that were being checked
+            write(machine.page, table(machine, rows, arguments.positions or total, every_op=every_op))
+    print(table(machine, rows, arguments.positions or total, every_op=every_op))
     return 0
 
 

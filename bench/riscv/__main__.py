@@ -106,12 +106,12 @@ def measure_one(tools: Tools, engine: str, name: str, command: list[str], bits: 
 def measure(tools: Tools, cases: Sequence[Case], program: Path, peer: Path | None) -> Iterator[Figure]:
     """Every case at every vector length. Raises ContenderError."""
     for case in cases:
-        if case.tokens == 1:
+        if case.tokens == 1 or case.op == "matmul":
             yield measure_one(
                 tools, "ours, scalar", case.name, case.command(program, "scalar"), 128, case.multiply_adds
             )
         for bits in LENGTHS:
-            command = case.command(program, f"rvv{bits}")
+            command = case.command(program, f"rvv{bits}_zvfhmin")
             yield measure_one(tools, "ours", case.name, command, bits, case.multiply_adds)
     for dtype in PEER_DTYPES if peer else ():
         name = Case("linear", dtype, "int8", 1).name

@@ -26,6 +26,7 @@ from perfxapi.ops.spec import all_ops, op_spec
 from perfxapi.policy import use_device
 
 _START_SECONDS = 60.0
+"""How long the process may take to start, where a case may not take longer."""
 _MAKE_SECONDS = COMPILE_SECONDS + 30.0
 """How long making the kernels of one op may take: a compiler that hangs is to end by its own limit."""
 _MAX_FAILURES = 3
@@ -132,7 +133,7 @@ class _Child:
 
     def outcomes(self) -> Iterator[Outcome]:
         """The outcomes of complete cases, until the child ends, crashes or hangs."""
-        limit = _START_SECONDS
+        limit = max(self.seconds, _START_SECONDS)
         while True:
             try:
                 line = self._lines.get(timeout=limit)
@@ -158,6 +159,8 @@ class _Child:
         status = self._process.returncode
         hung = self._began.pop("hung", "")
         said = self._errors[-1].strip() if self._errors else "nothing"
+        if hung and "op" not in self._began:
+            raise KernelError(f"verify {self.target}: its process gave {hung}; allow more (seconds=..., --seconds)")
         if "op" not in self._began:
             raise KernelError(f"verify {self.target}: its process ended with status {status} and said: {said}")
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}: {said}"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from plugin_files import install, run
 
-from perfxapi.conformance import PROFILES, verify
+from perfxapi.conformance import PROFILES, runner, verify
 from perfxapi.conformance.report import Outcome, Report
-from perfxapi.errors import DeviceUnavailableError, UnknownNameError
+from perfxapi.errors import DeviceUnavailableError, KernelError, UnknownNameError
 from perfxapi.ops.spec import op_spec
 
 FAULTY = """
@@ -141,6 +141,12 @@ def test_the_reference_passes_its_own_samples() -> None:
     report = verify("numpy", ["add", "exp", "rms_norm", "embedding", "topk", "sample", "kv_write"])
     assert report.failures == []
     assert report.share() == 1
+
+
+def test_a_process_that_takes_too_long_to_start_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_START_SECONDS", 0.01)
+    with pytest.raises(KernelError, match=r"gave no answer within 0.02 s; allow more"):
+        verify("numpy", ["add"], seconds=0.02)
 
 
 def test_what_is_not_there_is_not_verified(absent: str) -> None:

@@ -109,13 +109,20 @@ struct Candidate {
   const PxKernel* kernel;
 };
 
-// The kernels of an op in all variants that run on this machine.
+// Is this variant among those named in PERFX_TESTED_VARIANTS, between spaces? All are where nothing is named.
+inline bool is_tested(const std::string& variant) {
+  const char* names = std::getenv("PERFX_TESTED_VARIANTS");
+  return names == nullptr || *names == 0 ||
+         (" " + std::string(names) + " ").find(" " + variant + " ") != std::string::npos;
+}
+
+// The kernels of an op in all variants that run on this machine and are to be tested.
 inline std::vector<Candidate> kernels_of(const char* op) {
   std::vector<Candidate> found;
   const PxLibrary* library = perfx_library();
   for (int32_t v = 0; v < library->num_variants; ++v) {
     const PxVariant& variant = library->variants[v];
-    if (!variant.supported()) continue;
+    if (!variant.supported() || !is_tested(variant.name)) continue;
     for (int32_t k = 0; k < variant.num_kernels; ++k) {
       if (std::strcmp(variant.kernels[k].op, op) == 0) found.push_back({variant.name, &variant.kernels[k]});
     }

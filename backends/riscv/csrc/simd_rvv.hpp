@@ -78,6 +78,11 @@ inline void store_first(double* p, int n, D x) {
   copy_first(p, items, size_t(n) * sizeof(double));
 }
 
+#ifdef __riscv_zvfhmin
+typedef _Float16 HalfFloats __attribute__((vector_size(32)));
+inline F widen_half(HalfLanes half) { return {__builtin_convertvector(HalfFloats(half), FloatLanes)}; }
+inline HalfLanes narrow_half(F x) { return HalfLanes(__builtin_convertvector(x.v, HalfFloats)); }
+#else
 /* float16 to float32: exact. A product with 2^112 moves the exponent up, and makes subnormal numbers normal. */
 inline F widen_half(HalfLanes half) {
   const WordLanes words = __builtin_convertvector(half, WordLanes), magnitude = (words & 0x7fff) << 13;
@@ -97,6 +102,7 @@ inline HalfLanes narrow_half(F x) {
   result = bits > 0x7f800000 ? (bits >> 13 & 0x3ff) | 0x7e00 : result;
   return __builtin_convertvector(result | sign, HalfLanes);
 }
+#endif
 
 inline F load_half(const uint16_t* p) { return widen_half(*reinterpret_cast<const HalvesInMemory*>(p)); }
 inline void store_half(uint16_t* p, F x) { *reinterpret_cast<HalvesInMemory*>(p) = narrow_half(x); }
