@@ -5,8 +5,9 @@
 (riscv64 or aarch64; as root.) For each of some processors: `perfxapi devices` shows the backend's device as that
 processor has it; `perfxapi verify` passes for the ops of a language model, or for every op; Gemma 3 270M keeps its
 distance from float32 arithmetic and from this machine, in each activation format, over the first N positions of the
-stored prompts (0: all of them). Then the backend is uninstalled: its device falls back, and says so. `--write` puts
-the table into docs/performance. Speed under emulation means nothing; the seconds only say what a check costs.
+stored prompts (0: all of them). Then the backend is uninstalled: its device falls back, and says so. `--write` records
+each processor's row and puts the table of all recorded ones into docs/performance. Speed under emulation means nothing;
+the seconds only say what a check costs.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from perfxapi.conformance import PROFILES
 from perfxlm import LLM, evaluation
@@ -31,6 +32,7 @@ from perfxlm.model_packages import find_model
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "tests" / "data" / "gemma3-270m-reference.npz"
+RECORD = ROOT / "docs" / "performance" / "emulated.json"
 BEGIN, END = "<!-- emulated:begin -->", "<!-- emulated:end -->"
 FORMATS = ("int16", "int8")
 PROFILE = "language-model"
@@ -107,14 +109,21 @@ class Divergence:
 
 @dataclass(slots=True)
 class Row:
-    """What was found on one processor; `divergence` by activation format."""
+    """What was found on one processor (its `qemu`); `divergence` by activation format."""
 
-    processor: Processor
+    processor: str
+    every_op: bool
+    num_positions: int
     device: str = ""
     num_verified: int = 0
     verify_seconds: float = 0.0
     divergence: dict[str, Divergence] = field(default_factory=dict)
     model_seconds: float = 0.0
+
+    @classmethod
+    def read(cls, record: dict[str, Any]) -> Row:
+        """From what asdict() made of it."""
+        return cls(**record | {"divergence": {name: Divergence(**kl) for name, kl in record["divergence"].items()}})
 
 
 class Emulated:
@@ -163,44 +172,44 @@ def references(model: Path, folder: Path, num_positions: int) -> None:
 def _cut(
     prompts: Sequence[evaluation.ReferencePrompt], num_positions: int
 ) -> Iterator[tuple[evaluation.ReferencePrompt, int]]:
-    """The first prompts, and how much of each, until there are so many positions; all of them for 0."""
-    left = num_positions or sum(len(one.token_ids) for one in prompts)
+    """The first prompts, and how much of each, until there are so many positions."""
+    left = num_positions
     for one in prompts:
         if left > 0:
             yield one, min(left, len(one.token_ids))
             left -= len(one.token_ids)
 
 
-def check_device(debian: Emulated, machine: Machine, row: Row) -> None:
+def check_device(debian: Emulated, machine: Machine, processor: Processor, row: Row) -> None:
     """The device is there, is what is used where none is named, and says which instructions it uses."""
-    devices = json.loads(debian.run("perfxapi", "devices", "--json", processor=row.processor))
+    devices = json.loads(debian.run("perfxapi", "devices", "--json", processor=processor))
     (first,) = [device for device in devices if device["is_default"]]
     row.device = f"{first['device']} {first['description']}"
-    if first["backend"] != machine.backend or row.processor.shown not in first["description"]:
-        raise CheckError(f"with QEMU_CPU={row.processor.qemu} the device is {row.device}")
+    if first["backend"] != machine.backend or processor.shown not in first["description"]:
+        raise CheckError(f"with QEMU_CPU={row.processor} the device is {row.device}")
 
 
-def check_kernels(debian: Emulated, machine: Machine, row: Row, *, every_op: bool) -> None:
+def check_kernels(debian: Emulated, machine: Machine, processor: Processor, row: Row) -> None:
     """The conformance suite: the ops of a language model, none of which may be declined, or every op."""
     start = time.perf_counter()
     arguments = ["verify", machine.backend, "--json", "--profile", PROFILE, "--seconds", "600"]
-    arguments += [] if every_op else [f"--op={op}" for op in PROFILES[PROFILE].required]
-    report = json.loads(debian.run("perfxapi", *arguments, processor=row.processor))
+    arguments += [] if row.every_op else [f"--op={op}" for op in PROFILES[PROFILE].required]
+    report = json.loads(debian.run("perfxapi", *arguments, processor=processor))
     row.num_verified = sum(outcome["status"] == "ok" for outcome in report["outcomes"])
     row.verify_seconds = time.perf_counter() - start
 
 
-def check_model(debian: Emulated, machine: Machine, row: Row) -> None:
+def check_model(debian: Emulated, machine: Machine, processor: Processor, row: Row) -> None:
     """The divergence from float32 arithmetic and from this machine, in each activation format."""
     start = time.perf_counter()
     for activation_format in FORMATS:
         files = [f"/shared/{name}.npz" for name in ("float32", activation_format)]
         options = ["--device", machine.backend, "--fallback", "error", "--activation-format", activation_format]
         options += ["--max-model-len", "256", *(f"--reference={file}" for file in files), "--json"]
-        found = json.loads(debian.run("perfxlm", "eval", "/model.gguf", *options, processor=row.processor))
+        found = json.loads(debian.run("perfxlm", "eval", "/model.gguf", *options, processor=processor))
         kl = Divergence(*(found[file]["mean_kl"] for file in files), *(found[file]["top1_agreement"] for file in files))
         if kl.from_float32 > MOST_KL_FROM_FLOAT32 or kl.from_host > MOST_KL_FROM_HOST:
-            raise CheckError(f"{row.processor.qemu}, {activation_format}: {kl}")
+            raise CheckError(f"{row.processor}, {activation_format}: {kl}")
         row.divergence[activation_format] = kl
     row.model_seconds = time.perf_counter() - start
 
@@ -220,54 +229,61 @@ def check_fallback(debian: Emulated, machine: Machine) -> str:
     return said.strip().splitlines()[0]
 
 
-def check_processor(debian: Emulated, machine: Machine, processor: Processor, *, every_op: bool) -> Row:
-    """All that is checked of one processor. Raises CheckError."""
-    row = Row(processor)
-    check_device(debian, machine, row)
-    print(f"{processor.qemu}: {row.device}", flush=True)
-    check_kernels(debian, machine, row, every_op=every_op)
-    print(f"{processor.qemu}: {row.num_verified} cases verified in {row.verify_seconds:.0f} s", flush=True)
-    check_model(debian, machine, row)
+def check_processor(debian: Emulated, machine: Machine, processor: Processor, row: Row) -> Row:
+    """Fills the row of a processor. Raises CheckError."""
+    check_device(debian, machine, processor, row)
+    print(f"{row.processor}: {row.device}", flush=True)
+    check_kernels(debian, machine, processor, row)
+    print(f"{row.processor}: {row.num_verified} cases verified in {row.verify_seconds:.0f} s", flush=True)
+    check_model(debian, machine, processor, row)
     for name, kl in row.divergence.items():
-        print(f"{processor.qemu}: {name}: {kl}", flush=True)
+        print(f"{row.processor}: {name}: {kl}", flush=True)
     return row
 
 
-def check(
-    machine: Machine, model: Path, num_positions: int, processors: Sequence[Processor], jobs: int, *, every_op: bool
-) -> Iterator[Row]:
+def check(machine: Machine, model: Path, wanted: Sequence[tuple[Processor, Row]], jobs: int) -> Iterator[Row]:
     """Installs, then checks each processor, `jobs` at a time; at last what is left without the backend."""
     with tempfile.TemporaryDirectory() as shared, tempfile.TemporaryDirectory() as environment:
-        references(model, Path(shared), num_positions)
+        references(model, Path(shared), wanted[0][1].num_positions)
         debian = Emulated(machine, model, Path(shared), Path(environment), jobs)
         start = time.perf_counter()
         debian.install(machine.distributions)
         print(f"pip installed {', '.join(machine.distributions)} in {time.perf_counter() - start:.0f} s", flush=True)
         with ThreadPoolExecutor(jobs) as pool:
-            yield from pool.map(partial(check_processor, debian, machine, every_op=every_op), processors)
+            yield from pool.map(lambda one: check_processor(debian, machine, *one), wanted)
         print(f"without the backend: {check_fallback(debian, machine)}")
 
 
-def table(machine: Machine, rows: Sequence[Row], num_positions: int, *, every_op: bool) -> str:
+def table(machine: Machine, rows: Sequence[Row]) -> str:
     """What was found, in Markdown."""
-    header = ["processor (QEMU_CPU)", "device", "cases verified"]
+    header = ["processor (QEMU_CPU)", "device", "cases verified", "positions"]
     for name in FORMATS:
         header += [f"{name}: KL from float32", f"from {platform.machine()}", "same top token"]
     lines = [header, ["---"] * len(header)]
     for row in rows:
-        cells = [f"`{row.processor.qemu}`", row.device, f"{row.num_verified} ({row.verify_seconds:.0f} s)"]
+        ops = "all ops" if row.every_op else PROFILE
+        cells = [f"`{row.processor}`", row.device, f"{row.num_verified}: {ops} ({row.verify_seconds:.0f} s)"]
+        cells += [f"{row.num_positions} ({row.model_seconds:.0f} s)"]
         for kl in row.divergence.values():
             cells += [f"{kl.from_float32:.1e}", f"{kl.from_host:.1e}", f"{kl.top1_of_host:.1%}"]
         lines.append(cells)
-    ops = "all ops" if every_op else f"the ops of the profile {PROFILE}"
-    seconds = ", ".join(f"{row.model_seconds:.0f}" for row in rows)
     said = [
-        f"Wheels of `make wheels`, installed by pip in a Debian of {machine.architecture} under qemu.",
-        f"Cases of `perfxapi verify {machine.backend}` for {ops}; the model is Gemma 3 270M",
-        f"(Q4_K_M) over {num_positions} positions (both formats, loading included: {seconds} s).",
+        f"Wheels of `make wheels`, installed by pip in a Debian of {machine.architecture} under qemu. Verified: cases that",
+        f"`perfxapi verify {machine.backend}` computes and finds right, of all ops or of those of the profile {PROFILE}.",
+        "The model is Gemma 3 270M (Q4_K_M) over positions of the stored prompts, in both formats of activations.",
         f"Written by `python scripts/emulated_tests.py {machine.architecture} --write`.",
     ]
     return "\n".join([*said, "", *("| " + " | ".join(cells) + " |" for cells in lines)])
+
+
+def record(machine: Machine, row: Row) -> None:
+    """Puts a row in the place of the one of the same processor, in the record and in the page's table."""
+    kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    of_machine = kept.setdefault(machine.architecture, {})
+    of_machine[row.processor] = asdict(row)
+    RECORD.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    rows = [Row.read(of_machine[one.qemu]) for one in machine.processors if one.qemu in of_machine]
+    write(machine.page, table(machine, rows))
 
 
 def write(page: Path, body: str) -> None:
@@ -287,19 +303,23 @@ def main() -> int:
     parser.add_argument("--positions", type=int, default=24, metavar="N", help="0: all (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processors at a time (default: %(default)s)")
     parser.add_argument("--every-op", action="store_true", help="verify all ops, not those of a language model alone")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/performance")
+    parser.add_argument("--write", action="store_true", help="record it, put the table into docs/performance")
     arguments = parser.parse_args()
     machine = MACHINES[arguments.architecture]
-    processors = [one for one in machine.processors if one.qemu in (arguments.processor or [one.qemu])]
+    known = {one.qemu: one for one in machine.processors}
+    if unknown := set(arguments.processor or ()) - set(known):
+        parser.error(f"--processor {unknown.pop()} is not among {', '.join(known)}")
+    if arguments.jobs < 1 or arguments.positions < 0:
+        parser.error("--jobs is at least 1, --positions at least 0")
     model = find_model("gemma3-270m")
-    total = sum(len(one.token_ids) for one in evaluation.read_reference(REFERENCE))
+    positions = arguments.positions or sum(len(one.token_ids) for one in evaluation.read_reference(REFERENCE))
+    wanted = [(known[name], Row(name, arguments.every_op, positions)) for name in arguments.processor or known]
     rows: list[Row] = []
-    jobs, every_op = arguments.jobs, arguments.every_op
-    for row in check(machine, model, arguments.positions, processors, jobs, every_op=every_op):
+    for row in check(machine, model, wanted, arguments.jobs):
         rows.append(row)
         if arguments.write:  # after each: an interruption costs those that were being checked
-            write(machine.page, table(machine, rows, arguments.positions or total, every_op=every_op))
-    print(table(machine, rows, arguments.positions or total, every_op=every_op))
+            record(machine, row)
+    print(table(machine, rows))
     return 0
 
 
