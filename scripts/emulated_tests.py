@@ -268,8 +268,8 @@ def table(machine: Machine, rows: Sequence[Row]) -> str:
             cells += [f"{kl.from_float32:.1e}", f"{kl.from_host:.1e}", f"{kl.top1_of_host:.1%}"]
         lines.append(cells)
     said = [
-        f"Wheels of `make wheels`, installed by pip in a Debian of {machine.architecture} under qemu. Verified: the cases",
-        f"that `perfxapi verify {machine.backend}` runs and finds right, of all ops or of the profile {PROFILE}'s.",
+        f"Wheels of `make wheels`, installed by pip in a Debian of {machine.architecture} under qemu. Verified: what",
+        f"`perfxapi verify {machine.backend}` runs and finds right, of all ops or of the profile {PROFILE}'s.",
         "The model is Gemma 3 270M (Q4_K_M) over positions of the stored prompts, in both formats of activations.",
         f"Written by `python scripts/emulated_tests.py {machine.architecture} --write`.",
     ]
