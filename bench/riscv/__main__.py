@@ -30,6 +30,8 @@ PEAK = {"sifive-p670": 8.0, "sifive-x280": 8.0}
 """Multiply-adds of float32 a cycle: two pipes of 128 bits, one pipe of 256 bits."""
 FORMATS = ("float32", "int8", "int16")
 """Of activations, by their numbers."""
+LEAST_SHARE = 0.5
+"""Of the executed instructions: a loop with less says nothing about the call."""
 ROWS, COLUMNS = 256, 512
 """Of the weights."""
 MATMUL = (256, 384)
@@ -99,7 +101,8 @@ def measure_one(tools: Tools, engine: str, name: str, command: list[str], bits: 
     estimated = None
     if core is not None:
         loop = hottest_loop(found, disassembly(tools.objdump, command[0]))
-        estimated = cycles(tools, loop, core) * loop.iterations / multiply_adds
+        if loop.share >= LEAST_SHARE:
+            estimated = cycles(tools, loop, core) * loop.iterations / multiply_adds
     return Figure(engine, name, bits, found.instructions / multiply_adds, core, estimated)
 
 
@@ -138,16 +141,17 @@ def instruction_rows(figures: list[Figure]) -> Iterator[list[str]]:
 
 def cycle_rows(figures: list[Figure]) -> Iterator[list[str]]:
     """Of each case: multiply-adds a cycle on each core, ours, llama.cpp's; of float32, the part of the peak."""
-    found = {(figure.engine, figure.case, figure.core): figure for figure in figures if figure.cycles}
+    found = {(figure.engine, figure.case, figure.core): figure for figure in figures if figure.core}
     for case in dict.fromkeys(figure.case for figure in figures):
         cells = []
         for core in CORES.values():
             ours, peer = found["ours", case, core], found.get(("llama.cpp", case, core))
-            assert ours.cycles
-            cell = f"{1 / ours.cycles:.1f}"
-            if peer and peer.cycles:
-                cell += f" / {1 / peer.cycles:.1f} = {peer.cycles / ours.cycles:.1f}x"
-            if "float32, float32" in case:
+            cell = f"{1 / ours.cycles:.1f}" if ours.cycles else "-"
+            if peer:
+                cell += f" / {1 / peer.cycles:.1f}" if peer.cycles else " / -"
+            if peer and peer.cycles and ours.cycles:
+                cell += f" = {peer.cycles / ours.cycles:.1f}x"
+            if "float32, float32" in case and ours.cycles:
                 cell += f" ({1 / ours.cycles / PEAK[core]:.0%} of the peak)"
             cells.append(cell)
         yield [case, *cells]
@@ -169,7 +173,7 @@ def page(figures: list[Figure]) -> str:
             ),
             "## Multiply-adds a cycle, by llvm-mca",
             "The loop of a call that executes most instructions, in LLVM's models of two cores, where every load hits"
-            " the first cache. "
+            " the first cache; -: no loop has half of the instructions. "
             + "; ".join(f"{core} has vectors of {bits} bits" for bits, core in CORES.items())
             + ".",
             table(

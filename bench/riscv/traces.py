@@ -21,10 +21,11 @@ _VECTOR_TYPE = re.compile(r"^vseti?vli\s.*\be(\d+), (mf?\d)")
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Straight code that is run again and again: its instructions, and the vector type on entry."""
+    """Straight code that is run again and again. `share`: of all executed instructions; the vector type: on entry."""
 
     instructions: tuple[str, ...]
     iterations: int
+    share: float
     element_bits: int
     group: str
 
@@ -96,7 +97,8 @@ def hottest_loop(found: Trace, code: dict[int, str]) -> Loop:
     before = [match for place in addresses if place < start and (match := _VECTOR_TYPE.match(code[place]))]
     bits, group = before[-1].groups() if before else ("8", "m1")
     body = tuple(code[place] for place in addresses if start <= place <= end)
-    return Loop(body, round(found.executed[end] / found.calls), int(bits), group)
+    share = best[0] / found.executed.total()
+    return Loop(body, round(found.executed[end] / found.calls), share, int(bits), group)
 
 
 def cycles(tools: Tools, loop: Loop, core: str, iterations: int = 100) -> float:
