@@ -159,10 +159,10 @@ class _Child:
         status = self._process.returncode
         hung = self._began.pop("hung", "")
         said = self._errors[-1].strip() if self._errors else "nothing"
-        if hung and "op" not in self._began:
-            raise KernelError(f"verify {self.target}: its process gave {hung}; allow more (seconds=..., --seconds)")
         if "op" not in self._began:
-            raise KernelError(f"verify {self.target}: its process ended with status {status} and said: {said}")
+            ended = f"ended with status {status} and said: {said}"
+            what = f"gave {hung}; allow more (seconds=..., --seconds)" if hung else ended
+            raise KernelError(f"verify {self.target}: its process {what}")
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}: {said}"
         return Outcome(**self._began, status="hung" if hung else "crashed", detail=hung or name)
 
