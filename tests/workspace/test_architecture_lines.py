@@ -45,7 +45,7 @@ def test_code_lines(counting: ModuleType, tmp_path: Path, name: str, text: str, 
 
 
 def test_no_file_of_the_riscv_backend_is_left_out(counting: ModuleType) -> None:
-    parts = counting.ARCHITECTURES["RISC-V (`backends/riscv`), five variants of registers"]
+    (parts,) = (parts for name, parts in counting.ARCHITECTURES.items() if "`backends/riscv`" in name)
     listed = {path for part in parts for path in counting.files_of(part)}
     backend = ROOT / "backends/riscv"
     suffixes = {".cpp", ".hpp", ".py", ".toml", ".txt"}
@@ -55,7 +55,7 @@ def test_no_file_of_the_riscv_backend_is_left_out(counting: ModuleType) -> None:
 
 
 def test_no_file_of_arm_is_left_out(counting: ModuleType) -> None:
-    parts = counting.ARCHITECTURES["Arm (in `backends/cpu`): NEON, dot product, i8mm"]
+    (parts,) = (parts for name, parts in counting.ARCHITECTURES.items() if name.startswith("Arm "))
     listed = {path for part in parts for path in counting.files_of(part)}
     names = re.compile(r"neon|dotprod|i8mm")
     assert {path for path in (ROOT / "backends/cpu/csrc").iterdir() if names.search(path.name)} <= listed
