@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from perfxapi.dispatch import note_loss
 from perfxapi.dtypes import DType, dtype_of
 from perfxapi.errors import DeviceLostError, InvalidArgumentError
 from perfxapi.indexing import MAX_NDIM
-from perfxapi.memory import Buffer, View
+from perfxapi.memory import Buffer, View, check_addressable
 from perfxapi.policy import get_device
 
 
@@ -90,8 +89,7 @@ def checked_sizes(what: str, shape: Sequence[int], dtype: DType) -> tuple[int, .
         )
     if dtype.is_quantized and (not sizes or sizes[-1] % dtype.block_size):
         raise InvalidArgumentError(f"{what}: {dtype.name} needs rows of a multiple of {dtype.block_size}; got {sizes}")
-    if math.prod(sizes) * dtype.itemsize >= 1 << 63:
-        raise InvalidArgumentError(f"{what}: {sizes} of {dtype.name} is more memory than can be addressed")
+    check_addressable(what, sizes, dtype)
     return sizes
 
 

@@ -16,7 +16,7 @@ from perfxapi.backend import REGISTRY, BackendEntry, Kernel, OpCall, SmallKernel
 from perfxapi.device import Device
 from perfxapi.errors import DeviceLostError, FallbackError, InvalidArgumentError, PerfXError
 from perfxapi.ledger import LEDGER, LedgerRow
-from perfxapi.memory import HOST, Buffer, Range, View
+from perfxapi.memory import HOST, Buffer, Range, View, check_addressable
 from perfxapi.ops.spec import OpSpec, TensorSpec, op_spec
 from perfxapi.policy import fallback_policy, is_forced, refuse_fallback, warn_of_fallback
 from perfxapi.settings import settings
@@ -104,8 +104,10 @@ def choices(call: OpCall, device: Device, failed: Failures | None = None) -> Ite
     """Every kernel that accepts the call, in order, each with the reasons of those before it.
 
     `failed` are kernels that were tried in vain. A kernel that runs on the device itself is no fallback, unless
-    another one failed.
+    another one failed. Raises InvalidArgumentError where a result fits no memory.
     """
+    for view in call.outputs:
+        check_addressable(call.op, view.shape, view.dtype)
     reasons: list[str] = []
     failures = failed or {}
     for kernel, entry, runs_on, problem in candidates(call.op, device):

@@ -8,6 +8,7 @@ ranges it reads or writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -410,6 +411,13 @@ class View:
     def host(self) -> npt.NDArray[Any]:
         """The view in host memory, for reading (moved there if it must be)."""
         return self.over(self.buffer.readable(HOST)[0])
+
+
+def check_addressable(what: str, shape: Shape, dtype: DType) -> None:
+    """Raises InvalidArgumentError where offsets do not fit 63 bits, even were sizes of 0 and symbols 1."""
+    least = math.prod(size.factor if isinstance(size, Dim) else size or 1 for size in shape) * dtype.itemsize
+    if least >= 1 << 63:
+        raise InvalidArgumentError(f"{what}: {shape} of {dtype.name} is more memory than can be addressed")
 
 
 def bind(view: View, buffer: Buffer, sizes: Mapping[str, int]) -> View:

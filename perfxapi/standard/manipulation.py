@@ -14,7 +14,7 @@ import numpy as np
 
 from perfxapi.array import Array, apply, asarray
 from perfxapi.dims import Shape, Size
-from perfxapi.errors import InvalidArgumentError, InvalidDTypeError
+from perfxapi.errors import InvalidArgumentError, InvalidDTypeError, OutOfMemoryError
 from perfxapi.indexing import MAX_NDIM, complete_shape, reshaped_strides
 from perfxapi.ops.elementwise import broadcast_shapes as broadcast_two
 from perfxapi.standard.axes import one_axis, several_axes
@@ -176,7 +176,10 @@ def repeat(x: Array, repeats: int | Array, /, *, axis: int | None = None) -> Arr
         raise InvalidDTypeError(f"repeat: repeats must be integers; got {counts.dtype}")
     if counts.ndim > 1 or (counts.size not in (1, size)) or np.any(counts < 0):
         raise InvalidArgumentError(f"repeat: repeats must be a count, or {size} of them, from 0 on; got {counts!r}")
-    indices = np.repeat(np.arange(size), counts if counts.size == size else counts.reshape(()))
+    try:
+        indices = np.repeat(np.arange(size), counts if counts.size == size else counts.reshape(()))
+    except (MemoryError, ValueError) as error:
+        raise OutOfMemoryError(f"repeat: {error}") from None
     result: Array = apply("take", x, asarray(indices, device=x.device), axis=place)
     return result
 

@@ -121,6 +121,13 @@ def test_using_a_symbol_as_a_number_raises(misuse: Model) -> None:
         px.graph.trace(misuse, {"x": px.TensorSpec((TOKENS, 2), px.float32)})
 
 
+def test_a_result_that_fits_no_memory_is_named() -> None:
+    spec = {"x": px.TensorSpec((TOKENS, 1, 4, 4), px.float32)}
+    graph = px.graph.trace(lambda x: px.nn.pool(x, mode="max", window=(2, 2), pads=(1 << 40,) * 4), spec)
+    with pytest.raises(InvalidArgumentError, match=r"pool: .* more memory than can be addressed"):
+        px.graph.compile(graph, bounds={TOKENS.name: 4})
+
+
 def test_arrays_of_another_trace_are_refused() -> None:
     leaked: list[px.Array] = []
     spec = {"x": px.TensorSpec((TOKENS,), px.float32)}

@@ -332,6 +332,7 @@ def test_reshape_is_a_view_where_numpys_is(shape: tuple[int, ...], data: st.Data
     ("make", "problem"),
     [
         (lambda: px.zeros((1 << 40, 1 << 40)), "more memory than can be addressed"),
+        (lambda: px.zeros((0, 1 << 40, 1 << 40)), "more memory than can be addressed"),
         (lambda: px.ones((-1, 2)), "sizes must not be negative"),
         (lambda: px.zeros((1,) * 65), "nor more than 64"),
         (lambda: px.zeros(2.5), "must be whole numbers"),
@@ -342,6 +343,8 @@ def test_reshape_is_a_view_where_numpys_is(shape: tuple[int, ...], data: st.Data
         (lambda: px.arange(0, 10, 0), "a step other than 0"),
         (lambda: px.arange(0, math.inf), "must be finite"),
         (lambda: px.arange(1 << 62), "more memory than can be addressed"),
+        (lambda: px.tile(px.ones(4), (1 << 62,)), "more memory than can be addressed"),
+        (lambda: px.nn.pool(px.ones((1, 1, 4, 4)), mode="max", window=(2, 2), pads=(1 << 40,) * 4), "more memory"),
         (lambda: px.linspace(0, 1, -1), "sizes must not be negative"),
         (lambda: px.meshgrid(px.ones((2, 2))), "must be vectors"),
         (lambda: px.tril(px.ones(3)), "two dimensions or more"),
@@ -410,8 +413,12 @@ def test_kinds_that_a_function_does_not_take(call: Callable[[Any], Any]) -> None
 
 
 @pytest.mark.parametrize(
-    "make", [lambda n: px.zeros(n), lambda n: px.full(n, 3.0), lambda n: px.linspace(0, 1, n), lambda n: px.arange(n)]
-)
+    "make",
+    [
+        lambda n: px.zeros(n), lambda n: px.full(n, 3.0), lambda n: px.linspace(0, 1, n), lambda n: px.arange(n),
+        lambda n: px.repeat(px.ones(1), n),
+    ],
+)  # fmt: skip
 def test_an_array_that_does_not_fit_into_memory_is_an_error_of_ours(make: Any) -> None:
-    with pytest.raises(px.errors.OutOfMemoryError, match=r"(zeros|full|linspace|arange): .*allocate"):
+    with pytest.raises(px.errors.OutOfMemoryError, match=r"(zeros|full|linspace|arange|repeat): .*allocate"):
         make(1 << 48)
