@@ -100,27 +100,43 @@ def compare(llm: LLM, reference: Sequence[ReferencePrompt]) -> Agreement:
 
     The divergence is taken over the stored tokens plus one bucket for all others.
     """
-    divergences: list[float] = []
-    num_agreed = 0
-    for prompt in reference:
+    (agreement,) = compare_each(llm, [reference])
+    return agreement
 
-        def against(position: int, logits: Row, prompt: ReferencePrompt = prompt) -> tuple[float, bool]:
-            ids = prompt.top_ids[position]
-            return divergence(ids, prompt.top_logprobs[position], logits), int(np.argmax(logits)) == int(ids[0])
 
-        results = at_each_position(llm, prompt.token_ids.tolist(), against)
-        divergences += [kl for kl, _ in results]
-        num_agreed += sum(agrees for _, agrees in results)
+def compare_each(llm: LLM, references: Sequence[Sequence[ReferencePrompt]]) -> list[Agreement]:
+    """`compare` with each reference. The model reads a prompt once, in however many of them it stands."""
+    sharing: dict[tuple[int, ...], list[tuple[int, ReferencePrompt]]] = {}
+    for number, reference in enumerate(references):
+        for prompt in reference:
+            sharing.setdefault(tuple(prompt.token_ids.tolist()), []).append((number, prompt))
+    found: list[list[tuple[float, bool]]] = [[] for _ in references]
+    for token_ids, prompts in sharing.items():
+
+        def against(
+            position: int, logits: Row, prompts: list[tuple[int, ReferencePrompt]] = prompts
+        ) -> list[tuple[float, bool]]:
+            logprobs, likeliest = log_softmax(logits), int(np.argmax(logits))
+            rows = [(each.top_ids[position], each.top_logprobs[position]) for _, each in prompts]
+            return [(divergence(expected, logprobs[ids]), likeliest == int(ids[0])) for ids, expected in rows]
+
+        for results in at_each_position(llm, token_ids, against):
+            for (number, _), result in zip(prompts, results, strict=True):
+                found[number].append(result)
+    return [_agreement(*zip(*results, strict=True)) for results in found]
+
+
+def _agreement(divergences: Sequence[float], agreed: Sequence[bool]) -> Agreement:
     values = np.array(divergences)
-    return Agreement(float(values.mean()), float(np.quantile(values, 0.99)), num_agreed / len(values), len(values))
+    return Agreement(float(values.mean()), float(np.quantile(values, 0.99)), sum(agreed) / len(agreed), len(agreed))
 
 
-def divergence(
-    top_ids: npt.NDArray[np.int32], top_logprobs: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
-) -> float:
-    """Divergence of a model's logits [vocab_size] from a reference's k likeliest tokens and one bucket for the rest."""
+def divergence(top_logprobs: npt.NDArray[np.float32], found: npt.NDArray[np.float64]) -> float:
+    """Divergence of what was found from a reference, over its k likeliest tokens and one bucket for the rest.
+
+    Both are log-probabilities [k] of these tokens.
+    """
     expected = top_logprobs.astype(np.float64)
-    found = log_softmax(logits)[top_ids]
     expected_rest = max(1 - np.exp(expected).sum(), SMALLEST_REST)
     found_rest = max(1 - np.exp(found).sum(), SMALLEST_REST)
     return float((np.exp(expected) * (expected - found)).sum() + expected_rest * math.log(expected_rest / found_rest))

@@ -67,6 +67,21 @@ def test_divergence_of_a_shifted_reference(
     assert agreement.top1_agreement < 0.5
 
 
+def test_prompts_of_several_references_are_read_once(
+    llm: LLM, reference: list[evaluation.ReferencePrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = reference[:2]
+    shifted = evaluation.ReferencePrompt(one.token_ids, np.roll(one.top_ids, 1, 0), np.roll(one.top_logprobs, 1, 0))
+    references = [one, two], [shifted], [two]
+    apart = [evaluation.compare(llm, each) for each in references]
+    seen: list[list[int]] = []
+    visit = llm.visit_logits
+    monkeypatch.setattr(llm, "visit_logits", lambda ids, *rest: (seen.append(list(ids)), visit(ids, *rest)))
+    assert evaluation.compare_each(llm, references) == apart
+    assert seen == [one.token_ids.tolist(), two.token_ids.tolist()]
+    assert apart[1].mean_kl > 0.1 > apart[2].mean_kl
+
+
 def test_reference_of_a_model_is_read_back(llm: LLM, tmp_path: Path) -> None:
     prompts = [[5, 6, 7, 8], list(range(10, 40))]
     made = evaluation.make_reference(llm, prompts, k=8)

@@ -49,7 +49,8 @@ def _compare(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     references = {path: evaluation.read_reference(path) for path in arguments.reference}
     llm = open_llm(arguments)
-    return {path: asdict(evaluation.compare(llm, reference)) for path, reference in references.items()}
+    agreements = evaluation.compare_each(llm, list(references.values()))
+    return {path: asdict(agreement) for path, agreement in zip(references, agreements, strict=True)}
 
 
 def _perplexity(arguments: argparse.Namespace) -> dict[str, Any]:
