@@ -19,8 +19,18 @@ from perfxlm.validation import check_int
 SMALLEST_REST = 1e-12
 """Least probability given to the tokens that are not stored, so that its logarithm exists."""
 
+NUM_STORED = 256
+"""Likeliest tokens of a position that a reference holds, where nothing else is said."""
+
 Row = npt.NDArray[np.float32]
 Result = TypeVar("Result")
+Advance = Callable[[], object]
+"""Called after each position that was measured."""
+_Likeliest = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+
+
+def ignore() -> None:
+    """An `Advance` that shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +91,12 @@ def write_reference(path: str | Path, prompts: Sequence[ReferencePrompt]) -> Non
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def make_reference(llm: LLM, prompts: Sequence[Sequence[int]], k: int = 256) -> list[ReferencePrompt]:
+def make_reference(llm: LLM, prompts: Sequence[Sequence[int]], k: int = NUM_STORED) -> list[ReferencePrompt]:
     """What this model predicts at every position of the prompts: a reference for others to be compared with."""
-
-    def likeliest(_: int, logits: Row) -> tuple[npt.NDArray[np.int32], Row]:
-        ids = np.argsort(-logits, kind="stable")[:k].astype(np.int32)
-        return ids, log_softmax(logits)[ids].astype(np.float32)
-
     made = []
     for token_ids in prompts:
-        ids, logprobs = zip(*at_each_position(llm, token_ids, likeliest), strict=True)
-        made.append(ReferencePrompt(np.array(token_ids, np.int32), np.stack(ids), np.stack(logprobs)))
+        rows = at_each_position(llm, token_ids, lambda _, logits: _likeliest(logits, log_sum_exp(logits), k))
+        made.append(_reference_prompt(token_ids, rows))
     return made
 
 
@@ -104,26 +109,42 @@ def compare(llm: LLM, reference: Sequence[ReferencePrompt]) -> Agreement:
     return agreement
 
 
-def compare_each(llm: LLM, references: Sequence[Sequence[ReferencePrompt]]) -> list[Agreement]:
+def compare_each(
+    llm: LLM, references: Sequence[Sequence[ReferencePrompt]], advance: Advance = ignore
+) -> list[Agreement]:
     """`compare` with each reference. The model reads a prompt once, in however many of them it stands."""
-    sharing: dict[tuple[int, ...], list[tuple[int, ReferencePrompt]]] = {}
-    for number, reference in enumerate(references):
-        for prompt in reference:
-            sharing.setdefault(tuple(prompt.token_ids.tolist()), []).append((number, prompt))
     found: list[list[tuple[float, bool]]] = [[] for _ in references]
-    for token_ids, prompts in sharing.items():
+    for token_ids, prompts in _sharing(references).items():
 
         def against(
             position: int, logits: Row, prompts: list[tuple[int, ReferencePrompt]] = prompts
         ) -> list[tuple[float, bool]]:
-            logprobs, likeliest = log_softmax(logits), int(np.argmax(logits))
+            total, top = log_sum_exp(logits), int(np.argmax(logits))
             rows = [(each.top_ids[position], each.top_logprobs[position]) for _, each in prompts]
-            return [(divergence(expected, logprobs[ids]), likeliest == int(ids[0])) for ids, expected in rows]
+            return [
+                (divergence(expected, logprobs_of(ids, logits, total)), top == int(ids[0])) for ids, expected in rows
+            ]
 
-        for results in at_each_position(llm, token_ids, against):
+        for results in at_each_position(llm, token_ids, against, advance):
             for (number, _), result in zip(prompts, results, strict=True):
                 found[number].append(result)
     return [_agreement(*zip(*results, strict=True)) for results in found]
+
+
+def num_positions(references: Sequence[Sequence[ReferencePrompt]]) -> int:
+    """How many positions `compare_each` has a model read."""
+    return sum(map(len, _sharing(references)))
+
+
+def _sharing(
+    references: Sequence[Sequence[ReferencePrompt]],
+) -> dict[tuple[int, ...], list[tuple[int, ReferencePrompt]]]:
+    """What is to be compared by the prompt that the model reads for it, each with its reference's number."""
+    prompts: dict[tuple[int, ...], list[tuple[int, ReferencePrompt]]] = {}
+    for number, reference in enumerate(references):
+        for prompt in reference:
+            prompts.setdefault(tuple(prompt.token_ids.tolist()), []).append((number, prompt))
+    return prompts
 
 
 def _agreement(divergences: Sequence[float], agreed: Sequence[bool]) -> Agreement:
@@ -144,17 +165,30 @@ def divergence(top_logprobs: npt.NDArray[np.float32], found: npt.NDArray[np.floa
 
 def perplexity(llm: LLM, token_ids: Sequence[int], context: int = 512) -> Perplexity:
     """Perplexity in windows of `context` tokens that do not overlap; each begins with BOS, if the model has one."""
+    return read_windows(llm, split_windows(llm, token_ids, context), context, k=0)[0]
+
+
+def read_windows(
+    llm: LLM, windows: Sequence[Sequence[int]], context: int, k: int = NUM_STORED, advance: Advance = ignore
+) -> tuple[Perplexity, list[ReferencePrompt]]:
+    """The perplexity of windows of a text, and a reference of what the model predicts in them, read once."""
     losses: list[float] = []
-    for window in split_windows(llm, token_ids, context):
+    made: list[ReferencePrompt] = []
+    for window in windows:
 
-        def loss(position: int, logits: Row, window: list[int] = window) -> float:
-            return -float(log_softmax(logits)[window[position + 1]]) if position + 1 < len(window) else 0.0
+        def measure(position: int, logits: Row, window: Sequence[int] = window) -> tuple[float, _Likeliest]:
+            total = log_sum_exp(logits)
+            is_last = position + 1 == len(window)
+            return 0.0 if is_last else total - float(logits[window[position + 1]]), _likeliest(logits, total, k)
 
-        losses += at_each_position(llm, window, loss)[:-1]
+        results = at_each_position(llm, window, measure, advance)
+        losses += [loss for loss, _ in results[:-1]]
+        if k:
+            made.append(_reference_prompt(window, [likeliest for _, likeliest in results]))
     if not losses:
         raise InvalidArgumentError("perplexity needs a text of two tokens at least")
     mean = math.fsum(losses) / len(losses)
-    return Perplexity(math.exp(mean), mean, len(losses), context)
+    return Perplexity(math.exp(mean), mean, len(losses), context), made
 
 
 def split_windows(llm: LLM, token_ids: Sequence[int], context: int) -> list[list[int]]:
@@ -169,23 +203,47 @@ def split_windows(llm: LLM, token_ids: Sequence[int], context: int) -> list[list
     return [[*start, *token_ids[at : at + step]] for at in range(0, len(token_ids), step)]
 
 
-def at_each_position(llm: LLM, token_ids: Sequence[int], measure: Callable[[int, Row], Result]) -> list[Result]:
+def at_each_position(
+    llm: LLM, token_ids: Sequence[int], measure: Callable[[int, Row], Result], advance: Advance = ignore
+) -> list[Result]:
     """`measure(position, logits [vocab_size])` of every position of a prompt, in order."""
     results: list[Result] = []
 
     def visit(first: int, logits: npt.NDArray[np.float32]) -> None:
-        results.extend(measure(first + offset, row) for offset, row in enumerate(logits))
+        for offset, row in enumerate(logits):
+            results.append(measure(first + offset, row))
+            advance()
 
     llm.visit_logits(token_ids, visit)
     return results
 
 
-def log_softmax(logits: Row) -> npt.NDArray[np.float64]:
-    """Log-probabilities of a row of logits, in float64."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max()
-    result: npt.NDArray[np.float64] = wide - math.log(np.exp(wide).sum())
-    return result
+def log_sum_exp(logits: Row) -> float:
+    """What a row of logits exceeds its log-probabilities by, in float64."""
+    largest = float(logits.max())
+    apart = np.subtract(logits, largest, dtype=np.float64)
+    return largest + math.log(np.exp(apart, out=apart).sum())
+
+
+def logprobs_of(ids: npt.NDArray[np.int32], logits: Row, total: float) -> npt.NDArray[np.float64]:
+    """Log-probabilities of some tokens, given the `log_sum_exp` of all."""
+    return logits[ids].astype(np.float64) - total
+
+
+def _likeliest(logits: Row, total: float, k: int) -> _Likeliest:
+    """The k likeliest tokens and their log-probabilities, given `log_sum_exp`; of equal ones the first come first."""
+    k = min(k, len(logits))
+    if not k:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    least = -np.partition(-logits, k - 1)[k - 1]
+    ids = np.flatnonzero(~(logits < least)).astype(np.int32)  # no comparison with NaN is true
+    ids = ids[np.argsort(-logits[ids], kind="stable")[:k]]
+    return ids, logprobs_of(ids, logits, total).astype(np.float32)
+
+
+def _reference_prompt(token_ids: Sequence[int], likeliest: Sequence[_Likeliest]) -> ReferencePrompt:
+    ids, logprobs = zip(*likeliest, strict=True)
+    return ReferencePrompt(np.array(token_ids, np.int32), np.stack(ids), np.stack(logprobs))
 
 
 def _read_prompt(path: str | Path, arrays: Any, index: int) -> ReferencePrompt:

@@ -1,4 +1,4 @@
-"""The progress bars of `LLM.generate` and of `perfxlm tune`."""
+"""The progress bars of `LLM.generate`, of `perfxlm eval` and of `perfxlm tune`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ def show_progress(num_requests: int, is_shown: bool) -> Iterator[Advance]:
             progress.update(task, advance=1, speed=f"{speed:.1f} tokens/s")
 
         yield advance
+
+
+@contextlib.contextmanager
+def show_positions(num_positions: int) -> Iterator[Callable[[], None]]:
+    """Within the context, each call of the given function moves a bar of so many positions on standard error.
+
+    Nothing is shown where standard error is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Evaluated positions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=num_positions)
+        yield lambda: progress.advance(task)
 
 
 @contextlib.contextmanager

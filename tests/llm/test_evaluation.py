@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,34 @@ def test_reference_of_a_model_is_read_back(llm: LLM, tmp_path: Path) -> None:
     agreement = evaluation.compare(llm, read)
     assert abs(agreement.mean_kl) < 1e-6
     assert agreement.num_positions == 34
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, 999])
+def test_stored_tokens_are_the_first_of_a_stable_order(llm: LLM, monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    """With ties across the last place, and no number at all where a model broke."""
+    logits = np.random.default_rng(3).integers(0, 9, (3, 50)).astype(np.float32)
+    logits[1, 4:20], logits[2] = np.nan, np.nan
+    monkeypatch.setattr(llm, "visit_logits", lambda _, visit: visit(0, logits))
+    (made,) = evaluation.make_reference(llm, [[1, 2, 3]], k)
+    np.testing.assert_array_equal(made.top_ids, np.argsort(-logits, axis=-1, kind="stable")[:, :k])
+    wide = logits.astype(np.float64)
+    expected = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+    np.testing.assert_allclose(made.top_logprobs, np.take_along_axis(expected, made.top_ids, -1), rtol=1e-6)
+
+
+def test_a_text_is_read_once_for_perplexity_and_reference(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = evaluation.split_windows(llm, np.random.default_rng(1).integers(4, 128, 50).tolist(), 20)
+    expected = evaluation.make_reference(llm, windows, k=8)
+    seen: list[Sequence[int]] = []
+    visit, num_done = llm.visit_logits, []
+    monkeypatch.setattr(llm, "visit_logits", lambda ids, *rest: (seen.append(ids), visit(ids, *rest)))
+    result, made = evaluation.read_windows(llm, windows, 20, 8, lambda: num_done.append(1))
+    assert seen == windows
+    assert len(num_done) == sum(map(len, windows))
+    for one, other in zip(made, expected, strict=True):
+        np.testing.assert_array_equal(one.top_ids, other.top_ids)
+        np.testing.assert_array_equal(one.top_logprobs, other.top_logprobs)
+    assert result == evaluation.perplexity(llm, [i for window in windows for i in window[1:]], 20)
 
 
 def test_perplexity_is_that_of_windows_with_bos(llm: LLM) -> None:

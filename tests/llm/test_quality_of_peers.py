@@ -44,7 +44,10 @@ def reference(gemma_path: Path) -> ReferencePrompt:
 def mean_kl_of_llama_cpp(gemma_path: Path, reference: ReferencePrompt) -> float:
     logits = llama_cpp_logits(gemma_path, reference.token_ids.tolist())
     rows = zip(reference.top_ids, reference.top_logprobs, logits, strict=True)
-    kl = [evaluation.divergence(expected, evaluation.log_softmax(found)[ids]) for ids, expected, found in rows]
+    kl = [
+        evaluation.divergence(expected, evaluation.logprobs_of(ids, found, evaluation.log_sum_exp(found)))
+        for ids, expected, found in rows
+    ]
     return float(np.mean(kl))
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from perfxlm.cli.common import add_json_argument, add_model_arguments, open_llm, print_json, read_text
+from perfxlm.progress import show_positions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,9 @@ def _compare(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     references = {path: evaluation.read_reference(path) for path in arguments.reference}
     llm = open_llm(arguments)
-    agreements = evaluation.compare_each(llm, list(references.values()))
+    read = list(references.values())
+    with show_positions(evaluation.num_positions(read)) as advance:
+        agreements = evaluation.compare_each(llm, read, advance)
     return {path: asdict(agreement) for path, agreement in zip(references, agreements, strict=True)}
 
 
@@ -59,8 +62,10 @@ def _perplexity(arguments: argparse.Namespace) -> dict[str, Any]:
     text = read_text(arguments.text)
     llm = open_llm(arguments)
     token_ids = llm.get_tokenizer().encode(text, add_special_tokens=False)
-    result = evaluation.perplexity(llm, token_ids, arguments.context)
+    windows = evaluation.split_windows(llm, token_ids, arguments.context)
+    k = evaluation.NUM_STORED if arguments.write_reference else 0
+    with show_positions(sum(map(len, windows))) as advance:
+        result, reference = evaluation.read_windows(llm, windows, arguments.context, k, advance)
     if arguments.write_reference:
-        windows = evaluation.split_windows(llm, token_ids, arguments.context)
-        evaluation.write_reference(arguments.write_reference, evaluation.make_reference(llm, windows))
+        evaluation.write_reference(arguments.write_reference, reference)
     return asdict(result)
