@@ -19,7 +19,7 @@ import numpy.typing as npt
 from perfxapi.allocator import Allocator, HostAllocator, untouched_zeros
 from perfxapi.dims import Dim, Shape, contiguous_strides, product
 from perfxapi.dtypes import DType
-from perfxapi.errors import DeviceLostError, InvalidArgumentError, PerfXError
+from perfxapi.errors import DeviceLostError, InvalidArgumentError, OutOfMemoryError, PerfXError
 
 Bytes = npt.NDArray[np.uint8]
 Range = tuple[int, int]
@@ -418,6 +418,15 @@ def check_addressable(what: str, shape: Shape, dtype: DType) -> None:
     least = math.prod(size.factor if isinstance(size, Dim) else size or 1 for size in shape) * dtype.itemsize
     if least >= 1 << 63:
         raise InvalidArgumentError(f"{what}: {shape} of {dtype.name} is more memory than can be addressed")
+
+
+@contextmanager
+def told_memory(what: str) -> Iterator[None]:
+    """NumPy's error for an array that is too large as ours."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(f"{what}: {error}") from None
 
 
 def bind(view: View, buffer: Buffer, sizes: Mapping[str, int]) -> View:

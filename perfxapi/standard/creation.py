@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +18,8 @@ from perfxapi.array import Array, apply, asarray, converted, on_host
 from perfxapi.creation import checked_sizes
 from perfxapi.device import Device
 from perfxapi.dtypes import DType, complex_of, dtype_of
-from perfxapi.errors import InvalidArgumentError, InvalidDTypeError, OutOfMemoryError
+from perfxapi.errors import InvalidArgumentError, InvalidDTypeError
+from perfxapi.memory import told_memory
 from perfxapi.policy import get_device
 from perfxapi.standard.data_types import result_type
 from perfxapi.standard.elementwise import less_equal
@@ -48,19 +48,10 @@ def _made(data: npt.NDArray[Any], dtype: DType, device: DeviceLike) -> Array:
     return on_host(converted(data, dtype), dtype, get_device(device))
 
 
-@contextmanager
-def _told_memory(name: str) -> Iterator[None]:
-    """NumPy's error for an array that is too large as ours."""
-    try:
-        yield
-    except MemoryError as error:
-        raise OutOfMemoryError(f"{name}: {error}") from None
-
-
 def zeros(shape: int | Sequence[int], *, dtype: DTypeLike = None, device: DeviceLike = None) -> Array:
     """Zeros, of float64 by default. Pages cost memory only when they are written."""
     kind = dtypes.float64 if dtype is None else dtype_of(dtype)
-    with _told_memory("zeros"):
+    with told_memory("zeros"):
         return on_host(np.zeros(_shape("zeros", shape, kind), kind.numpy), kind, get_device(device))
 
 
@@ -77,7 +68,7 @@ def full(shape: int | Sequence[int], fill_value: Any, *, dtype: DTypeLike = None
     if value.ndim:
         raise InvalidArgumentError(f"full: fill_value must be a number; got an array of shape {value.shape}")
     try:
-        with _told_memory("full"):
+        with told_memory("full"):
             return on_host(np.full(sizes, converted(_number(fill_value, kind), kind)), kind, get_device(device))
     except OverflowError as error:
         raise InvalidArgumentError(f"full: {fill_value!r} does not fit {kind.name}: {error}") from None
@@ -133,11 +124,11 @@ def arange(
     count = max(0, -(-(last - first) // step)) if whole else max(0, math.ceil((last - first) / step))
     _shape("arange", int(count), kind)
     if kind.kind in ("int", "uint") and whole:
-        with _told_memory("arange"):
+        with told_memory("arange"):
             steps = np.arange(int(count), dtype=np.uint64 if kind is dtypes.uint64 else np.int64)
         return _made(steps * steps.dtype.type(step % 2**64 if kind is dtypes.uint64 else step)
                      + steps.dtype.type(first % 2**64 if kind is dtypes.uint64 else first), kind, device)  # fmt: skip
-    with _told_memory("arange"):
+    with told_memory("arange"):
         return _made(np.arange(int(count)) * step + first, kind, device)
 
 
@@ -157,7 +148,7 @@ def linspace(
     if is_complex:
         kind = complex_of(kind) if kind.kind == "float" else kind
     _shape("linspace", num, kind)
-    with np.errstate(all="ignore"), _told_memory("linspace"):
+    with np.errstate(all="ignore"), told_memory("linspace"):
         return _made(np.linspace(start, stop, operator.index(num), endpoint=endpoint), kind, device)
 
 
@@ -167,7 +158,7 @@ def eye(
     """Ones on the diagonal `k` places right of the main one, zeros elsewhere."""
     kind = dtypes.float64 if dtype is None else dtype_of(dtype)
     rows, columns = _shape("eye", (n_rows, n_rows if n_cols is None else n_cols), kind)
-    with _told_memory("eye"):
+    with told_memory("eye"):
         return _made(np.eye(rows, columns, operator.index(k), dtype=np.bool_), kind, device)
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from perfxapi import dtypes
 from perfxapi.array import Array, apply, asarray
 from perfxapi.dims import Shape, Size
-from perfxapi.errors import InvalidArgumentError, InvalidDTypeError, OutOfMemoryError
+from perfxapi.errors import InvalidArgumentError, InvalidDTypeError
 from perfxapi.indexing import MAX_NDIM, complete_shape, reshaped_strides
+from perfxapi.memory import check_addressable, told_memory
 from perfxapi.ops.elementwise import broadcast_shapes as broadcast_two
 from perfxapi.standard.axes import one_axis, several_axes
 from perfxapi.standard.data_types import astype, result_type
@@ -176,10 +178,10 @@ def repeat(x: Array, repeats: int | Array, /, *, axis: int | None = None) -> Arr
         raise InvalidDTypeError(f"repeat: repeats must be integers; got {counts.dtype}")
     if counts.ndim > 1 or (counts.size not in (1, size)) or np.any(counts < 0):
         raise InvalidArgumentError(f"repeat: repeats must be a count, or {size} of them, from 0 on; got {counts!r}")
-    try:
+    num_results = int(counts.sum(dtype=np.float64)) * (1 if counts.size == size else size)
+    check_addressable("repeat", (num_results,), dtypes.int64)
+    with told_memory("repeat"):
         indices = np.repeat(np.arange(size), counts if counts.size == size else counts.reshape(()))
-    except (MemoryError, ValueError) as error:
-        raise OutOfMemoryError(f"repeat: {error}") from None
     result: Array = apply("take", x, asarray(indices, device=x.device), axis=place)
     return result
 

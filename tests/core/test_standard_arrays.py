@@ -344,6 +344,7 @@ def test_reshape_is_a_view_where_numpys_is(shape: tuple[int, ...], data: st.Data
         (lambda: px.arange(0, math.inf), "must be finite"),
         (lambda: px.arange(1 << 62), "more memory than can be addressed"),
         (lambda: px.tile(px.ones(4), (1 << 62,)), "more memory than can be addressed"),
+        (lambda: px.repeat(px.ones(4), 1 << 60), "repeat: .* more memory than can be addressed"),
         (lambda: px.nn.pool(px.ones((1, 1, 4, 4)), mode="max", window=(2, 2), pads=(1 << 40,) * 4), "more memory"),
         (lambda: px.linspace(0, 1, -1), "sizes must not be negative"),
         (lambda: px.meshgrid(px.ones((2, 2))), "must be vectors"),
